@@ -1,0 +1,185 @@
+"""The command line. Commands load what they need only when they run, so that help and config errors come at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rapo import __version__
+from rapo.errors import RapoError
+
+if TYPE_CHECKING:
+    from rapo.config import RunConfig
+    from rapo.progress import Terminal
+
+app = typer.Typer(
+    name="rapo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="""RAPO, Reaction Aware Policy Optimization: train a dialogue model on the reactions its replies cause.
+
+    Start with:  rapo demo
+
+    Your own:    rapo data LOGS.jsonl; rapo sft RECIPE; rapo train RECIPE; rapo eval RUN""",
+)
+
+Recipe = Annotated[Path, typer.Argument(help="config in YAML; recipes/ has examples", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="changes to it: section.key=value, such as train.steps=10", show_default=False),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]
+
+
+@app.command()
+def demo(overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Watch a small model learn from echoes: offline, a few minutes on two CPU cores.
+
+    Makes a model from scratch that answers everyone with generic empathy, trains it on the reactions of simulated
+    seekers, and shows what changed on seekers it never met. Everything lands in runs/demo.
+    """
+    from rapo.recipes import recipe_path
+
+    train(recipe_path("demo"), overrides, quiet)
+
+
+@app.command()
+def sft(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Fine-tune on dialogues; the loss is on the supporter's replies only.
+
+    Learns from sft.files (JSONL chats, ESConv), or from the embedded corpus when there are none. Starts from
+    policy.path, or makes a model from scratch. The model lands in RUN/sft, an ordinary Hugging Face folder.
+    """
+    config = _config(recipe, overrides)
+    from rapo.records import RunDirectory
+    from rapo.stages import run_sft
+
+    terminal = _terminal(quiet)
+    with RunDirectory.create(config.run.dir, config) as run:
+        folder = run_sft(run, terminal)
+    terminal.say(f"the model is in {folder}; talk it into RL with: rapo train {recipe} policy.path={folder}")
+
+
+@app.command()
+def train(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Train a policy on reactions: play, select, branch, judge, correct, update.
+
+    Without policy.path a model is made from scratch first. Stop it with Ctrl-C whenever you like: rapo resume RUN goes
+    on from the last checkpoint. GRPO alone is update.micro=0, distillation alone update.macro=0.
+    """
+    config = _config(recipe, overrides)
+    from rapo.records import RunDirectory
+
+    with RunDirectory.create(config.run.dir, config) as run:
+        _train(run, _terminal(quiet))
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="folder of the run", show_default=False)], quiet: Quiet = False
+) -> None:
+    """Go on with a run that was stopped, from its last whole checkpoint; nothing else is needed."""
+    from rapo.records import RunDirectory
+
+    with RunDirectory.open(run) as directory:
+        _train(directory, _terminal(quiet))
+
+
+@app.command("eval")
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="model folders, hub ids or run folders", show_default=False)],
+    config: Annotated[Path | None, typer.Option(help="recipe with the users and settings [default: demo]")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="also write the table here")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure models with users they were not trained on, between scripted supporters that bound them.
+
+    The table shows how much better off users are after a talk, with a bootstrap interval; how many talks end well; how
+    varied the replies are; and whether any exploit (one constant reply, parroting, ...) beats the first model.
+    """
+    from rapo.recipes import recipe_path
+
+    settings = _config(config or recipe_path("demo"), set_)
+    from rapo.evaluate import run_eval
+
+    run_eval(settings, models, _terminal(quiet), json_)
+
+
+@app.command()
+def data(
+    files: Annotated[list[Path], typer.Argument(help="files, folders or globs", show_default=False)],
+) -> None:
+    """Show what is in conversation files: format, dialogues, turns, ratings and their spread, problems found.
+
+    Reads ESConv (full, failed, MultiESC, PPDPP, situations) and chat logs: one JSON object per line with "messages",
+    a list of {"role", "content", "rating"}, where a rating is the user's for the reply before it.
+    """
+    from rapo.data import describe, print_summary
+
+    print_summary(describe(files), _terminal(False).console)
+
+
+def version(value: bool) -> None:
+    """Print the version and stop."""
+    if value:
+        typer.echo(f"rapo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """Run the command line; user errors end in one line and exit code 2, Ctrl-C in one line and 130."""
+    with _one_line_errors():
+        app()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except RapoError as error:
+        typer.echo(f"rapo: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("\nrapo: stopped; what was finished is on disk (rapo resume goes on with a training run)", err=True)
+        sys.exit(130)
+
+
+def _config(recipe: Path, overrides: list[str] | None) -> RunConfig:
+    from rapo.config import load_config
+
+    return load_config(recipe, overrides or [])
+
+
+def _terminal(quiet: bool) -> Terminal:
+    from rapo.progress import Terminal
+
+    return Terminal(quiet=quiet)
+
+
+def _train(run: Any, terminal: Terminal) -> None:
+    from rapo.show import show_result
+    from rapo.stages import run_training
+
+    run_training(run, terminal)
+    show_result(run.path, terminal)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""What every importer makes: a logged conversation that knows how to become RAPO's types, and rows left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rapo.types import Dialogue, Message, Reaction, Role, Scale, Scenario, Turn
+
+RATING = Scale(1.0, 5.0, "rating")
+MIDDLE = (RATING.low + RATING.high) / 2
+
+
+class RowError(Exception):
+    """A row cannot be used; the message says why and becomes a ``Problem``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A row that was left out: where it stands (``"file:line"``) and why."""
+
+    source: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One utterance as it was logged, before merging."""
+
+    role: Role
+    text: str
+    rating: float | None = None
+    strategies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A logged conversation between two people.
+
+    Attributes:
+        id: unique within one load; the row's own id, or ``"file name:line"``.
+        situation: what it is about, "" where the log does not say.
+        messages: ``user`` and ``assistant`` in strict alternation, at least one of each.
+        ratings: one entry per user message: how the user rated the replies before it, 1-5, or None.
+        start: intensity of the user's distress before the talk, 1-5 (5 is worst), where it was asked.
+        end: the same after the talk.
+        strategies: one entry per assistant message: the strategies annotated in it, often ().
+        source: ``"file:line"``.
+    """
+
+    id: str
+    situation: str
+    messages: tuple[Message, ...]
+    ratings: tuple[float | None, ...]
+    start: float | None = None
+    end: float | None = None
+    strategies: tuple[tuple[str, ...], ...] = ()
+    source: str = ""
+
+    def to_scenario(self) -> Scenario:
+        """The scenario this conversation starts from; its profile is empty.
+
+        The opening is everything up to the user's first message, a greeting of the supporter before it included.
+        ``start`` is the rating of that message, or the middle of the scale (3) where there is none, which is usual:
+        nobody has rated anything yet. Distress before the talk is another quantity and is not turned into a rating.
+        """
+        opening = self.messages[: self._first_user + 1]
+        return Scenario(self.id, self.situation, opening, _known(self.ratings[0], MIDDLE), RATING)
+
+    def to_dialogue(self) -> Dialogue:
+        """The conversation as turns of reply and reaction, the state being the rating on 1-5.
+
+        A reaction without a rating carries the last known rating forward (the scenario's start before the first one),
+        so an unrated turn never looks pivotal. A last reply that nobody answered is left out.
+        """
+        scenario = self.to_scenario()
+        rest = self.messages[self._first_user + 1 :]
+        state, turns = scenario.start, []
+        for reply, echo, rating in zip(rest[::2], rest[1::2], self.ratings[1:], strict=False):
+            state = _known(rating, state)
+            turns.append(Turn(reply.content, Reaction(echo.content, state)))
+        return Dialogue(scenario, tuple(turns))
+
+    @property
+    def _first_user(self) -> int:
+        return 0 if self.messages[0].role == "user" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a set of files holds.
+
+    Attributes:
+        conversations: in the order of files and rows.
+        situations: scenarios of files that hold situations only.
+        problems: rows that were left out.
+    """
+
+    conversations: tuple[Conversation, ...]
+    situations: tuple[Scenario, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Every scenario: those the conversations start from, then the bare situations."""
+        return (*(talk.to_scenario() for talk in self.conversations), *self.situations)
+
+
+def merge(said: Iterable[Said]) -> tuple[tuple[Message, ...], tuple[float | None, ...], tuple[tuple[str, ...], ...]]:
+    """Messages, ratings per user message and strategies per assistant message, one message per change of speaker.
+
+    Utterances of one speaker in a row are joined by a newline; of several ratings the last one counts. Utterances
+    without text are dropped.
+
+    Raises:
+        RowError: one of the two sides says nothing.
+    """
+    runs: list[list[Said]] = []
+    for one in said:
+        if not one.text:
+            continue
+        if runs and runs[-1][0].role == one.role:
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    for role in ("user", "assistant"):
+        if not any(run[0].role == role for run in runs):
+            raise RowError(f"the {role} says nothing")
+    messages = tuple(Message(run[0].role, "\n".join(one.text for one in run)) for run in runs)
+    ratings = tuple(_last_rating(run) for run in runs if run[0].role == "user")
+    strategies = tuple(
+        tuple(label for one in run for label in one.strategies) for run in runs if run[0].role == "assistant"
+    )
+    return messages, ratings, strategies
+
+
+def as_text(value: Any, name: str) -> str:
+    """``value`` stripped.
+
+    Raises:
+        RowError: it is no text, or holds half a character (a lone surrogate) that no file could store.
+    """
+    if not isinstance(value, str):
+        raise RowError(f"{name} is {kind(value)}, expected text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RowError(f"{name} holds a broken character") from None
+    return value.strip()
+
+
+def as_number(value: Any, name: str, low: float, high: float) -> float | None:
+    """A number from a number or its text, None for what is absent (None or blank).
+
+    Raises:
+        RowError: it is no number, or lies outside ``low``..``high``.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise RowError(f"{name} is {kind(value)}, expected a number")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise RowError(f"{name} is {value!r:.40}, expected a number") from None
+    if not low <= number <= high:
+        raise RowError(f"{name} is {number:g}, expected {low:g} to {high:g}")
+    return number
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, in words for a message."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "missing"}
+    return names.get(type(value), "a number")
+
+
+def _known(rating: float | None, otherwise: float) -> float:
+    return otherwise if rating is None else rating
+
+
+def _last_rating(run: list[Said]) -> float | None:
+    return next((one.rating for one in reversed(run) if one.rating is not None), None)

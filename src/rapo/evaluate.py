@@ -1,0 +1,44 @@
+"""What ``rapo eval`` does: measure models given by folder, hub id or run, and print one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rapo.config import RunConfig
+from rapo.errors import RunError
+from rapo.evals.support import paying_exploits
+from rapo.optimize import checkpoint
+from rapo.progress import Terminal
+from rapo.records import atomic_write, disk_errors, to_json
+from rapo.show import table
+from rapo.stages import measure, prepare
+from rapo.supervised import load_policy
+
+
+def run_eval(config: RunConfig, models: Sequence[str], terminal: Terminal, json_path: Path | None) -> None:
+    """Evaluate every model on the same users and print the table, the scripted supporters in it."""
+    prepare(config)
+    policies = {name: load_policy(config, model_source(name)) for name in models}
+    rows = measure(config, policies, terminal, title="evaluate", battery=config.eval.exploits)
+    terminal.console.print(table(rows))
+    if any(row.kind == "exploit" for row in rows):
+        paying = paying_exploits(rows, models[0])
+        names = ", ".join(f"{row.speaker} ({row.population})" for row in paying)
+        terminal.say(f"exploits that beat {models[0]}: {names or 'none'}")
+    if json_path:
+        with disk_errors(json_path):
+            atomic_write(json_path, json.dumps({"v": 1, "rows": to_json(rows)}) + "\n")
+
+
+def model_source(name: str) -> str:
+    """A model folder or hub id as it is; of a run folder, its newest checkpoint or else its start policy."""
+    folder = Path(name)
+    if not (folder / "config.yaml").is_file():
+        return name
+    newest, _ = checkpoint.latest(folder / "checkpoints")
+    found = newest or (folder / "sft" if (folder / "sft").is_dir() else None)
+    if found is None:
+        raise RunError(f"{folder} holds no model yet", fix=f"finish it first: rapo resume {folder}")
+    return str(found)

@@ -1,0 +1,96 @@
+"""Generative hindsight feedback: the reward model sees a whole group, echoes included, and returns ranks and critiques."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Protocol
+
+from rapo.ranks import kendall_w, mid_ranks
+from rapo.seeds import derive_seed
+from rapo.types import Feedback, Group, Message, Reaction
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRequest:
+    """One group as the judge sees it, candidates in the order in which they are shown."""
+
+    context: tuple[Message, ...]
+    replies: tuple[str, ...]
+    reactions: tuple[Reaction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judge's answer: one rank (1 = best, ties share a number) and one critique per reply, in the order shown."""
+
+    ranks: tuple[float, ...]
+    critiques: tuple[str, ...]
+
+
+class RewardModel(Protocol):
+    """A generative reward model (GRM)."""
+
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict | None]:
+        """One verdict per request, in order; None where the feedback is unusable."""
+        ...
+
+
+def give_feedback(groups: Sequence[Group], judge: RewardModel, *, permutations: int, seed: int) -> list[Group]:
+    """The groups with the judge's feedback.
+
+    Every group is shown in ``permutations`` seeded orders; a candidate's rank is its mean mid-rank over the orders, its
+    critique that of the first. A group is missing its feedback (None) when fewer than two candidates have a reaction or
+    when any of its verdicts is unusable: part of an answer would favour the order it came from.
+    """
+    orders = [_orders(group, permutations, seed) for group in groups]
+    requests = [_shown(group, order) for group, some in zip(groups, orders, strict=True) for order in some]
+    verdicts = iter(judge.judge(requests))
+    return [
+        _with_feedback(group, some, [next(verdicts) for _ in some]) for group, some in zip(groups, orders, strict=True)
+    ]
+
+
+def usable(verdict: Verdict | None, size: int) -> bool:
+    """Whether a verdict ranks and criticises all ``size`` replies."""
+    return (
+        verdict is not None
+        and len(verdict.ranks) == len(verdict.critiques) == size
+        and all(math.isfinite(rank) for rank in verdict.ranks)
+        and all(text.strip() for text in verdict.critiques)
+    )
+
+
+def _orders(group: Group, permutations: int, seed: int) -> list[list[int]]:
+    size = len(group.candidates)
+    if size < 2:
+        return []
+    dialogue = group.pivot.dialogue
+    keys = [derive_seed(seed, dialogue.scenario.id, len(dialogue.turns), p) for p in range(permutations)]
+    return [Random(key).sample(range(size), size) for key in keys]
+
+
+def _shown(group: Group, order: Sequence[int]) -> JudgeRequest:
+    return JudgeRequest(
+        group.pivot.dialogue.messages,
+        tuple(group.candidates[i].completion.text for i in order),
+        tuple(group.candidates[i].reaction for i in order),
+    )
+
+
+def _with_feedback(group: Group, orders: Sequence[Sequence[int]], verdicts: Sequence[Verdict | None]) -> Group:
+    size = len(group.candidates)
+    answers = [verdict for verdict in verdicts if verdict is not None and usable(verdict, size)]
+    if not orders or len(answers) < len(orders):
+        return replace(group, feedback=None)
+    rankings, critiques = [[0.0] * size for _ in orders], [""] * size
+    for ranks, order, answer in zip(rankings, orders, answers, strict=True):
+        for place, rank in zip(order, mid_ranks(answer.ranks), strict=True):
+            ranks[place] = rank
+    for place, text in zip(orders[0], answers[0].critiques, strict=True):
+        critiques[place] = text
+    means = [sum(places) / len(rankings) for places in zip(*rankings, strict=True)]
+    feedback = tuple(Feedback(rank, text) for rank, text in zip(mid_ranks(means), critiques, strict=True))
+    return replace(group, feedback=feedback, agreement=kendall_w(rankings))

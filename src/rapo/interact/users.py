@@ -1,0 +1,20 @@
+"""What a user simulator is: anything that answers a reply with a reaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rapo.types import EchoRequest, Reaction, Scenario
+
+
+class UserSimulator(Protocol):
+    """Plays the user. Stateless: everything it needs is in the request, so any turn can be branched."""
+
+    def scenarios(self, count: int, seed: int) -> list[Scenario]:
+        """``count`` scenarios to play, the same ones for the same seed."""
+        ...
+
+    def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
+        """One reaction per request, in order; None where none could be had (the reply is then left out of training)."""
+        ...

@@ -1,0 +1,261 @@
+"""The model being trained: a Hugging Face causal language model with its tokenizer and chat template.
+
+Weights are read and written as safetensors only; nothing here can unpickle.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import jinja2
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from rapo.errors import ModelError
+from rapo.types import Message
+
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+class Policy:
+    """A causal language model and the tokenizer that turns chat messages into its token ids.
+
+    Args:
+        model: a ``transformers`` causal LM.
+        tokenizer: its tokenizer, with a chat template and an end-of-sequence token.
+
+    Raises:
+        ModelError: no chat template, no end token, or no context length in the config.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        name = getattr(model.config, "_name_or_path", "") or type(model).__name__
+        if not isinstance(tokenizer.chat_template, str):
+            raise ModelError(
+                f"the tokenizer of {name} has no chat template",
+                fix="use an instruct model, or add chat_template.jinja to its folder",
+            )
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"the tokenizer of {name} has no eos_token", fix="set one in tokenizer_config.json")
+        if not isinstance(getattr(_text_config(model), "max_position_embeddings", None), int):
+            raise ModelError(
+                f"the config of {name} does not state max_position_embeddings", fix="add it to config.json"
+            )
+
+    @classmethod
+    def load(
+        cls, source: str | Path, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+    ) -> Policy:
+        """Load a model folder (no socket is opened) or a Hugging Face hub id.
+
+        Args:
+            source: a folder with ``config.json``, ``*.safetensors`` and tokenizer files, or a hub id.
+            dtype: one of ``float32``, ``bfloat16``, ``float16``, ``float64``.
+            device: a torch device, such as ``cpu`` or ``cuda:0``.
+            trust_remote_code: run the Python code that comes with the model; leave it off unless you have read it.
+
+        Raises:
+            ModelError: the source cannot be found, read, or used as a chat model.
+        """
+        if dtype not in DTYPES:
+            raise ModelError("unknown dtype", got=dtype, expected=" or ".join(DTYPES))
+        local = Path(source).is_dir()
+        if local:
+            _check_folder(Path(source))
+        elif _meant_as_folder(str(source)):
+            raise ModelError("no such model folder", got=str(source), fix="check the path")
+        shared: dict[str, Any] = {"local_files_only": local, "trust_remote_code": trust_remote_code}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(source), **shared)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(source),
+                dtype=DTYPES[dtype],
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                output_loading_info=True,
+                **shared,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            raise _unloadable(str(source), local, error) from error
+        model, report = loaded
+        if report["missing_keys"]:
+            raise ModelError(
+                f"the weights of {source} are incomplete",
+                got=f"no {min(report['missing_keys'])} and {len(report['missing_keys']) - 1} more",
+                fix="copy the folder again, or check that config.json belongs to these weights",
+            )
+        return cls(_to(model, device), tokenizer)
+
+    def save(self, folder: str | Path) -> None:
+        """Write an ordinary Hugging Face folder (safetensors, config, tokenizer) that any tool can load."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def clone(self, *, trainable: bool = False) -> Policy:
+        """A copy of the weights with the same tokenizer object: a frozen or EMA teacher, or a reference policy."""
+        model = copy.deepcopy(self.model).requires_grad_(trainable)
+        return Policy(model.train(trainable and self.model.training), self.tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def max_context(self) -> int:
+        """The longest prompt plus completion, in tokens."""
+        return int(_text_config(self.model).max_position_embeddings)
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token the chat template ends a reply with; the tokenizer's eos where it ends it with plain text."""
+        turn = [Message("user", "question"), Message("assistant", "answer")]
+        tail = self._template(turn, generation_prompt=False).rpartition("answer")[2]
+        specials = [i for i in self._encode(tail) if i in self._special_ids]
+        return specials[0] if specials else int(self.tokenizer.eos_token_id)
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end a reply: the eos of tokenizer and generation config, and the template's end-of-turn token."""
+        config = self.model.generation_config
+        eos = None if config is None else config.eos_token_id
+        return frozenset(
+            {self.tokenizer.eos_token_id, self.end_of_turn, *([eos] if isinstance(eos, int) else eos or [])}
+        )
+
+    def render(self, messages: Sequence[Message], *, generation_prompt: bool = True) -> list[int]:
+        """The prompt as token ids, by the chat template, tokenised once.
+
+        What people say stays text: where a message spells a control token of this tokenizer (``<|im_end|>``), a space
+        is put after its first character (a token of one character becomes the space), so that no message can close its
+        own turn or open another role's.
+
+        Args:
+            messages: the dialogue, oldest first.
+            generation_prompt: end with the header of the assistant's next turn.
+
+        Raises:
+            ModelError: the template rejects the messages (their order, or a role it does not know).
+        """
+        safe = [Message(message.role, self._disarm(message.content)) for message in messages]
+        return self._encode(self._template(safe, generation_prompt=generation_prompt))
+
+    def encode_reply(self, text: str) -> list[int]:
+        """A reply as token ids, as the policy would sample it: its text and the end-of-turn token."""
+        return [*self._encode(self._disarm(text)), self.end_of_turn]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of sampled ids, without special tokens."""
+        text = self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def _template(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
+        chat = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=generation_prompt, enable_thinking=False
+            )
+        except jinja2.TemplateError as error:
+            roles = ", ".join(message.role for message in messages) or "no messages"
+            raise ModelError(f"the chat template rejects the dialogue: {error}", got=roles) from error
+        return str(text)
+
+    def _encode(self, text: str) -> list[int]:
+        # The template has written the begin-of-sequence token where the model wants one.
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        """Matches what a message may not spell: special tokens, and added tokens the template itself writes."""
+        template = self.tokenizer.chat_template
+        tokens = {
+            token.content
+            for token in self.tokenizer.added_tokens_decoder.values()
+            if token.special or (token.content in template and not token.content.isspace())
+        }
+        longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)", re.IGNORECASE)
+
+    def _disarm(self, text: str) -> str:
+        # Some tokenizers match their tokens after compatibility normalisation (full-width brackets) or lower-casing.
+        plain = normalize("NFKC", text)
+        if not self._control.search(plain):
+            return text
+        while self._control.search(plain):
+            plain = self._control.sub(
+                lambda match: f"{match[0][0]} {match[0][1:]}" if len(match[0]) > 1 else " ", plain
+            )
+        return plain
+
+
+def _text_config(model: PreTrainedModel) -> Any:
+    return model.config.get_text_config()
+
+
+def _to(model: Any, device: str) -> PreTrainedModel:
+    try:
+        moved: PreTrainedModel = model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            "the device cannot be used", got=device, fix=f"choose another device ({_first_line(error)})"
+        ) from error
+    return moved
+
+
+def _meant_as_folder(source: str) -> bool:
+    # A mistyped path such as runs/a would otherwise be asked of the hub, which takes a minute when there is no network.
+    parent = Path(source).parent
+    return not _HUB_ID.fullmatch(source) or (parent != Path() and parent.is_dir())
+
+
+def _check_folder(folder: Path) -> None:
+    """Say in one line what a folder lacks, before transformers says it in thirty."""
+    if not (folder / "config.json").is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        fix = "it is an adapter: merge it into its base model first" if adapter else "give a Hugging Face model folder"
+        raise ModelError(f"{folder} has no config.json", fix=fix)
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{folder}/config.json is not JSON", got=str(error), fix="copy the folder again") from error
+    if not any(folder.glob("*.safetensors")):
+        other = next((path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)), None)
+        raise ModelError(
+            f"{folder} has no weights", got=other, expected="*.safetensors", fix="save the model as safetensors"
+        )
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+        raise ModelError(
+            f"{folder} has no tokenizer", expected="tokenizer.json", fix="save the tokenizer beside the model"
+        )
+
+
+def _unloadable(source: str, local: bool, error: Exception) -> ModelError:
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"{source} needs its own Python code", fix="read that code, then set trust_remote_code if you accept it"
+        )
+    if local:
+        return ModelError(f"the model folder {source} cannot be loaded", got=_first_line(error))
+    return ModelError(
+        f"{source} is neither a folder nor a model that could be read from the Hugging Face hub",
+        got=_first_line(error),
+        fix=f"check the name, or download it first: hf download {source}",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

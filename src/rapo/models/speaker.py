@@ -1,0 +1,45 @@
+"""A policy that talks: dialogues in, replies out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rapo.models.policy import Policy
+from rapo.models.sampler import SampleRequest, sample
+from rapo.types import Completion, Dialogue, Message
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpeaker:
+    """Renders what was said (never a hidden profile) and samples replies to it.
+
+    Attributes:
+        policy: the model.
+        system_prompt: put before every dialogue; None sends none.
+        max_tokens: longest reply.
+        temperature: of the sampling; 0 decodes greedily.
+    """
+
+    policy: Policy
+    system_prompt: str | None
+    max_tokens: int
+    temperature: float
+
+    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str]:
+        """One reply per dialogue."""
+        return [found[0].text for found in self.sample(dialogues, [[seed] for seed in seeds])]
+
+    def sample(self, dialogues: Sequence[Dialogue], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
+        """One completion per seed for each dialogue."""
+        requests = [
+            SampleRequest(tuple(self.policy.render(self.context(dialogue.messages))), tuple(some))
+            for dialogue, some in zip(dialogues, seeds, strict=True)
+        ]
+        sampled = sample(self.policy, requests, max_tokens=self.max_tokens, temperature=self.temperature)
+        return [[each.completion for each in some] for some in sampled]
+
+    def context(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages as the policy reads them, its system prompt first."""
+        head = (Message("system", self.system_prompt),) if self.system_prompt else ()
+        return (*head, *messages)

@@ -1,0 +1,124 @@
+"""Supervised fine-tuning: cross-entropy on the replies, and on nothing else.
+
+Shape suffixes: B examples, L tokens of a padded row, N learnt tokens flattened, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+from rapo.models.policy import Policy
+from rapo.optimize.optimizer import Optimizer
+from rapo.optimize.render import Example
+
+
+@dataclass(frozen=True, slots=True)
+class SftStep:
+    """Progress after one optimizer step: its number of ``steps``, its loss (nats per learnt token), its tokens."""
+
+    step: int
+    steps: int
+    loss: float
+    tokens: int
+
+
+def train_sft(
+    policy: Policy,
+    optimizer: Optimizer,
+    batches: Sequence[Sequence[Example]],
+    *,
+    warmup: float,
+    grad_clip: float,
+    on_step: Callable[[SftStep], None] = lambda step: None,
+) -> None:
+    """Train on the batches in order; the learning rate rises over ``warmup`` of the steps and falls linearly to a tenth."""
+    policy.model.train()
+    for step, batch in enumerate(batches):
+        loss, count = batch_loss(policy, batch)
+        (loss / count).backward()
+        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), grad_clip)
+        optimizer.step(scale=schedule(step, len(batches), warmup))
+        on_step(SftStep(step + 1, len(batches), loss.item() / count, sum(len(example.ids) for example in batch)))
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """The share of the peak learning rate at a step, counted from 0."""
+    rise = math.ceil(steps * warmup)
+    if step < rise:
+        return (step + 1) / rise
+    return 1.0 - 0.9 * (step - rise) / max(1, steps - rise)
+
+
+def batch_loss(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, int]:
+    """Summed cross-entropy (nats) over the learnt tokens of a batch, and their number."""
+    logits_NV, ids_N = learnt_logits(policy, examples)
+    return torch.nn.functional.cross_entropy(logits_NV, ids_N, reduction="sum"), len(ids_N)
+
+
+def learnt_logits(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Logits [N, V] at the positions that predict learnt tokens, and those tokens [N], example by example."""
+    width = max(len(example.ids) for example in examples)
+    ids_BL = torch.tensor([[*example.ids, *[0] * (width - len(example.ids))] for example in examples])
+    learn_BL = torch.tensor([[*example.learn, *[False] * (width - len(example.learn))] for example in examples])
+    ids_BL, learn_BL = ids_BL.to(policy.device), learn_BL.to(policy.device)
+    # Padding stands on the right, where a causal model never looks back at it: no mask, and the fast attention path.
+    hidden_BLH = policy.model.get_decoder()(input_ids=ids_BL, use_cache=False).last_hidden_state
+    hidden_NH = hidden_BLH[:, :-1][learn_BL[:, 1:]]
+    return policy.model.get_output_embeddings()(hidden_NH).float(), ids_BL[:, 1:][learn_BL[:, 1:]]
+
+
+@torch.no_grad()
+def mean_loss(policy: Policy, examples: Sequence[Example], *, batch_tokens: int) -> float:
+    """Mean cross-entropy (nats) per learnt token; NaN when there is none."""
+    policy.model.eval()
+    parts = [batch_loss(policy, batch) for batch in _pieces(sorted(examples, key=lambda e: len(e.ids)), batch_tokens)]
+    count = sum(number for _, number in parts)
+    return sum(loss.item() for loss, _ in parts) / count if count else math.nan
+
+
+def make_batches(
+    examples: Sequence[Example], *, batch_tokens: int, epochs: float, short_first: float, seed: int
+) -> list[list[Example]]:
+    """Batches of at most ``batch_tokens`` padded tokens (one example at least) for ``epochs`` passes.
+
+    The first ``short_first`` of the tokens come from the shorter half of the examples: short exchanges teach a model
+    made from scratch to copy before long ones ask it to look far back.
+    """
+    random = Random(seed)
+    budget = epochs * sum(len(example.ids) for example in examples)
+    middle = sorted(len(example.ids) for example in examples)[len(examples) // 2]
+    short = [example for example in examples if len(example.ids) <= middle]
+    batches: list[list[Example]] = []
+    for pool, tokens in ((short, short_first * budget), (examples, (1 - short_first) * budget)):
+        stream = _stream(pool, batch_tokens, random)
+        while tokens > 0:
+            batches.append(next(stream))
+            tokens -= sum(len(example.ids) for example in batches[-1])
+    return batches
+
+
+def _stream(pool: Sequence[Example], batch_tokens: int, random: Random) -> Iterator[list[Example]]:
+    while True:
+        shuffled = random.sample(pool, len(pool))
+        for start in range(0, len(shuffled), 512):
+            alike = sorted(shuffled[start : start + 512], key=lambda example: len(example.ids))
+            pieces = list(_pieces(alike, batch_tokens))
+            random.shuffle(pieces)
+            yield from pieces
+
+
+def _pieces(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
+    piece: list[Example] = []
+    for example in examples:
+        if piece and max(len(example.ids), *(len(e.ids) for e in piece)) * (len(piece) + 1) > batch_tokens:
+            yield piece
+            piece = []
+        piece.append(example)
+    if piece:
+        yield piece

@@ -1,0 +1,79 @@
+"""Progress of long work: a bar where a person watches, plain lines where none does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Bar(Protocol):
+    """One stage's progress."""
+
+    def __call__(self, done: int, figures: Mapping[str, str] | None = None) -> None:
+        """``done`` units are done; ``figures`` are shown beside the bar."""
+        ...
+
+
+class Terminal:
+    """Where a run tells how it is going; ``quiet`` keeps it to warnings."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(file=sys.stdout, highlight=False, markup=False, quiet=quiet)
+        self.errors = Console(stderr=True, highlight=False, markup=False)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """A line."""
+        self.console.print(text, style=style)
+
+    def warn(self, text: str) -> None:
+        """A line that is shown even when quiet."""
+        self.errors.print(f"warning: {text}", style="yellow")
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Bar]:
+        """Show the progress of ``total`` units of work."""
+        if self.console.is_terminal and not self.quiet:
+            with self._bar(title, total) as bar:
+                yield bar
+        else:
+            yield _Lines(self, title, total)
+
+    @contextmanager
+    def _bar(self, title: str, total: int) -> Iterator[Bar]:
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task(title, total=total, figures="")
+            yield lambda done, figures=None: progress.update(task, completed=done, figures=_text(figures))
+
+
+class _Lines:
+    """About ten plain lines per stage."""
+
+    def __init__(self, terminal: Terminal, title: str, total: int) -> None:
+        self.terminal, self.title, self.total, self.start, self.shown = terminal, title, total, time.monotonic(), -1
+        self(0)
+
+    def __call__(self, done: int, figures: Mapping[str, str] | None = None) -> None:
+        tenth = 10 * done // max(1, self.total)
+        if tenth != self.shown:
+            self.shown = tenth
+            seconds = time.monotonic() - self.start
+            self.terminal.say(f"{self.title:<14} {done}/{self.total}  {seconds:.0f}s  {_text(figures)}".rstrip())
+
+
+def _text(figures: Mapping[str, str] | None) -> str:
+    return "  ".join(f"{name} {value}" for name, value in (figures or {}).items())

@@ -1,0 +1,123 @@
+"""What a person sees at the end of a run: a table, two talks side by side, and where everything is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from rapo.evals.interactive import Row, change
+from rapo.evals.support import paying_exploits
+from rapo.progress import Terminal
+from rapo.records import from_json
+from rapo.types import Dialogue
+
+
+def show_result(path: Path, terminal: Terminal) -> None:
+    """Print the evaluation of the run at ``path`` before and after training."""
+    rows = [row for name in ("before", "after") for row in read_rows(path / f"evaluation-{name}.json")]
+    terminal.console.print(table(rows))
+    verdict(rows, terminal)
+    for population in dict.fromkeys(row.population for row in rows):
+        pair = [next(r for r in rows if r.speaker == s and r.population == population) for s in ("start", "trained")]
+        terminal.console.print(side_by_side(*pair))
+    terminal.say(f"everything is in {path}: summary.json, metrics.jsonl, dialogues.jsonl, groups.jsonl, checkpoints/")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of an evaluation file."""
+    return [from_json(Row, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One line per speaker, one block of columns per population."""
+    populations = list(dict.fromkeys(row.population for row in rows))
+    grid = Table(title="How much better off users are after a talk", title_justify="left", header_style="bold")
+    grid.add_column("speaker")
+    for population in populations:
+        for label in (f"{population}: change [95%]", "resolved", "distinct-2", "same reply"):
+            grid.add_column(label, justify="right")
+    order = {"policy": 0, "ladder": 1, "exploit": 2}
+    last = None
+    for kind, speaker in sorted(dict.fromkeys((r.kind, r.speaker) for r in rows), key=lambda each: order[each[0]]):
+        if last not in (None, kind):
+            grid.add_section()
+        last = kind
+        found = {row.population: row.outcome for row in rows if (row.kind, row.speaker) == (kind, speaker)}
+        cells = [cell for population in populations for cell in _cells(found.get(population))]
+        grid.add_row(Text(printable(speaker)), *cells, style="bold" if kind == "policy" else None)
+    return grid
+
+
+def _cells(outcome: object) -> list[str]:
+    from rapo.evals.interactive import Outcome
+
+    if not isinstance(outcome, Outcome):
+        return ["", "", "", ""]
+    c = outcome.change
+    return [
+        f"{c.mean:+.2f} [{c.low:+.2f}, {c.high:+.2f}]",
+        f"{outcome.resolved:.0%}",
+        f"{outcome.distinct_2:.2f}",
+        f"{outcome.most_common_share:.0%}",
+    ]
+
+
+def verdict(rows: Sequence[Row], terminal: Terminal) -> None:
+    """Say in words whether the intervals are apart and whether any exploit pays."""
+    for population in dict.fromkeys(row.population for row in rows):
+        start, trained = (
+            next(r.outcome.change for r in rows if r.speaker == s and r.population == population)
+            for s in ("start", "trained")
+        )
+        if trained.low > start.high:
+            terminal.say(f"{population}: the trained policy lies clearly above its start.", "green")
+        else:
+            terminal.say(f"{population}: the intervals overlap; this run does not show an improvement.", "yellow")
+    if any(row.kind == "exploit" for row in rows):
+        paying = paying_exploits(rows, "start")
+        names = ", ".join(f"{row.speaker} ({row.population})" for row in paying)
+        terminal.say(f"exploits that beat the start policy: {names or 'none'}", "yellow" if paying else None)
+
+
+def side_by_side(start: Row, trained: Row) -> Table:
+    """The same seeker with both policies: the one whose difference is the median, neither the best nor the worst."""
+    pairs = list(zip(start.dialogues, trained.dialogues, strict=True))
+    pairs.sort(key=lambda pair: change(pair[1]) - change(pair[0]))
+    before, after = pairs[len(pairs) // 2]
+    grid = Table(
+        title=f"The same user ({start.population}) before and after training", title_justify="left", show_lines=True
+    )
+    grid.add_column(f"before: {change(before):+.1f}", ratio=1)
+    grid.add_column(f"after: {change(after):+.1f}", ratio=1)
+    opening = _lines(before.scenario.opening[-1].content, "user", None)
+    grid.add_row(opening, opening)
+    for t in range(max(len(before.turns), len(after.turns))):
+        grid.add_row(_turn(before, t), _turn(after, t))
+    return grid
+
+
+def _turn(dialogue: Dialogue, t: int) -> Text:
+    if t >= len(dialogue.turns):
+        return Text("")
+    turn = dialogue.turns[t]
+    said = _lines(turn.reply, "policy", None)
+    said.append("\n")
+    said.append(_lines(turn.reaction.text, "user", turn.reaction.state))
+    return said
+
+
+def _lines(text: str, who: str, state: float | None) -> Text:
+    line = Text(f"{who}: ", style="bold" if who == "policy" else "dim")
+    line.append(printable(text), style="not bold not dim")
+    if state is not None:
+        line.append(f"  ({state:.1f})", style="cyan not dim")
+    return line
+
+
+def printable(text: str) -> str:
+    """Model text made safe to show: control characters, escapes and direction marks become visible."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))

@@ -1,0 +1,258 @@
+"""A whole run, stage by stage: start policy, gate, evaluation, training, evaluation.
+
+Every stage leaves a file behind when it is complete and is skipped when that file is there, so that a run goes on where
+it was stopped: ``sft/`` (or ``policy.path``), ``gate.json``, ``evaluation-before.json``, ``checkpoints/``,
+``evaluation-after.json``, ``summary.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+
+from rapo.config import RunConfig
+from rapo.evals.interactive import Row, Suite
+from rapo.evals.support import scripted
+from rapo.interact.play import Speaker
+from rapo.models.policy import Policy
+from rapo.models.speaker import PolicySpeaker
+from rapo.optimize import checkpoint
+from rapo.optimize.render import Example
+from rapo.optimize.sft import SftStep
+from rapo.parts import make_judge, make_users
+from rapo.progress import Terminal
+from rapo.records import RunDirectory, atomic_write, from_json, read_records, to_json
+from rapo.seeds import derive_seed
+from rapo.supervised import check_gate, correction_lessons, load_policy, measure_gate, supervise
+from rapo.trainer import Step, Trainer
+from rapo.worlds.support.corpus import correction_examples
+
+REPLAY_POOL = 1000
+ALARM_DEGENERATE = 0.2
+ALARM_LIFT = 0.5
+
+
+def prepare(config: RunConfig) -> None:
+    """Set what torch keeps globally: threads, and deterministic kernels on the CPU."""
+    torch.set_num_threads(config.run.threads)
+    if config.run.device == "cpu":
+        torch.use_deterministic_algorithms(True)
+
+
+def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
+    """Make the start policy of a run in its folder ``sft``, unless it is there already."""
+    folder = run.path / "sft"
+    if folder.is_dir():
+        return folder
+    config = run.config
+    prepare(config)
+    with terminal.stage("learn to talk", 1000) as bar:
+
+        def show(step: SftStep) -> None:
+            bar(1000 * step.step // step.steps, {"loss": f"{step.loss:.2f}"})
+
+        result = supervise(config, show)
+    note = f"{result.examples} examples, {result.tokens} tokens"
+    terminal.say(f"learnt from {note}; loss on held-out examples {result.loss:.3f}")
+    _save_whole(result.policy, folder)
+    return folder
+
+
+def run_training(run: RunDirectory, terminal: Terminal) -> dict[str, Any]:
+    """Everything ``rapo train`` does; goes on where an interrupted run stopped. Returns the summary."""
+    config, started = run.config, time.time()
+    prepare(config)
+    source = config.policy.path or str(run_sft(run, terminal))
+    start = load_policy(config, source)
+    start.model.requires_grad_(False)
+    _pass_gate(run, start, terminal)
+    before = evaluate(run, "before", {"start": start}, terminal, battery=config.eval.exploits)
+    policy = learn(run, start, terminal)
+    after = evaluate(run, "after", {"trained": policy}, terminal)
+    summary = _summary(run, [*before, *after], time.time() - started)
+    atomic_write(run.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
+def learn(run: RunDirectory, start: Policy, terminal: Terminal) -> Policy:
+    """The training steps that are left; returns the trained policy."""
+    config, folder = run.config, run.path / "checkpoints"
+    checkpoint.clean(folder)
+    newest, notices = checkpoint.latest(folder)
+    for notice in notices:
+        terminal.warn(notice)
+    trainer = make_trainer(config, start, newest)
+    done = checkpoint.read_cursor(newest).step if newest else 0
+    run.truncate(done)
+    deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
+    scores: list[float] = []
+    with terminal.stage("reinforce", config.train.steps) as bar:
+        bar(done)
+        for number in range(done + 1, config.train.steps + 1):
+            step = trainer.step(number)
+            record(run, step)
+            _alarm(step, terminal)
+            scores.append(step.metrics["state_change"])
+            bar(number, _figures(step.metrics))
+            late = time.monotonic() > deadline
+            if number % config.train.save_every == 0 or number == config.train.steps or late:
+                run.flush()
+                save(trainer, number, sum(scores) / len(scores), folder)
+                scores.clear()
+            if late:
+                terminal.warn(f"train.max_minutes is over at step {number}; go on with: rapo resume {run.path}")
+                break
+    return trainer.policy
+
+
+def make_trainer(config: RunConfig, start: Policy, newest: Path | None = None) -> Trainer:
+    """A trainer at its first step, or as it stood at the checkpoint ``newest``."""
+    policy = load_policy(config, str(newest)) if newest else start.clone(trainable=True)
+    policy.model.requires_grad_(True)
+    trainer = Trainer(
+        config,
+        policy,
+        start=start,
+        users=make_users(config),
+        judge=make_judge(config),
+        replay=_replay(config, policy),
+    )
+    if newest:
+        trainer.optimizer.load(checkpoint.read_optimizers(newest))
+        if config.teacher.kind == "ema":
+            trainer.teacher = load_policy(config, str(newest / "teacher")).clone()
+    return trainer
+
+
+def save(trainer: Trainer, step: int, score: float, folder: Path) -> Path:
+    """Write a checkpoint; a score that is not a number does not count."""
+    config = trainer.config
+    return checkpoint.save(
+        folder,
+        checkpoint.Cursor(step, score if math.isfinite(score) else None),
+        write_model=trainer.policy.save,
+        optimizers=trainer.optimizer.state(),
+        keep=config.train.keep,
+        extra={"teacher": trainer.teacher.save} if config.teacher.kind == "ema" else None,
+    )
+
+
+def record(run: RunDirectory, step: Step) -> None:
+    """Add what a step produced to the records of the run."""
+    run.append("metrics", step.number, step.metrics)
+    for dialogue in step.dialogues:
+        run.append("dialogues", step.number, {"dialogue": dialogue})
+    for group, advantages, divergences in zip(step.groups, step.advantages, step.divergences, strict=True):
+        run.append("groups", step.number, {"group": group, "advantages": advantages, "divergences": divergences})
+
+
+def evaluate(
+    run: RunDirectory, name: str, policies: Mapping[str, Policy], terminal: Terminal, *, battery: bool = False
+) -> list[Row]:
+    """Evaluate policies on users and scenarios that training never meets; kept in ``evaluation-NAME.json``."""
+    config, path = run.config, run.path / f"evaluation-{name}.json"
+    if path.is_file():
+        return [from_json(Row, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    rows = measure(config, policies, terminal, title=f"evaluate {name}", battery=battery)
+    atomic_write(path, json.dumps({"v": 1, "rows": to_json(rows)}) + "\n")
+    return rows
+
+
+def measure(
+    config: RunConfig, policies: Mapping[str, Policy], terminal: Terminal, *, title: str, battery: bool
+) -> list[Row]:
+    """The rows of an evaluation: every policy, and with ``battery`` the scripted supporters of the embedded world."""
+    c = config.eval
+    suite = Suite(_eval_users(config), c.dialogues, c.turns, config.run.seed, c.bootstrap)
+    speakers: dict[str, Speaker] = {
+        label: PolicySpeaker(policy, config.policy.system_prompt, config.policy.max_tokens, c.temperature)
+        for label, policy in policies.items()
+    }
+    work: list[tuple[str, Mapping[str, Speaker]]] = [("policy", speakers)]
+    if battery and config.users.kind == "support":
+        work += scripted()
+    rows: list[Row] = []
+    with terminal.stage(title, sum(len(some) for _, some in work) * len(suite.users)) as bar:
+        for kind, some in work:
+            rows += suite.run(some, kind, lambda row: bar(len(rows)) if row is None else None)
+            bar(len(rows))
+    return rows
+
+
+def _eval_users(config: RunConfig) -> dict[str, Any]:
+    if config.users.kind == "support":
+        return {name: make_users(config, name, evaluation=True) for name in config.eval.populations}
+    return {"logs": make_users(config, evaluation=True)}
+
+
+def _replay(config: RunConfig, policy: Policy) -> Callable[[int], Sequence[Example]]:
+    count = config.teacher.replay
+    if count == 0 or config.update.micro == 0:
+        return lambda step: ()
+    pool = [
+        example
+        for each in correction_examples(REPLAY_POOL, derive_seed(config.run.seed, "replay"))
+        for example in correction_lessons(policy, config, each)
+    ]
+    return lambda step: Random(derive_seed(config.run.seed, "replay", step)).sample(pool, count)
+
+
+def _pass_gate(run: RunDirectory, start: Policy, terminal: Terminal) -> None:
+    config, path = run.config, run.path / "gate.json"
+    if config.users.kind != "support" or not config.gate.enabled or path.is_file():
+        return
+    gate = measure_gate(start, config)
+    terminal.say(f"gate: loss on copied facts {gate.fact_loss:.3f}, teacher lift {gate.teacher_lift:.2f}")
+    check_gate(gate, config)
+    atomic_write(path, json.dumps({"v": 1, **asdict(gate)}) + "\n")
+
+
+def _alarm(step: Step, terminal: Terminal) -> None:
+    metrics = step.metrics
+    if metrics["degenerate_share"] > ALARM_DEGENERATE:
+        terminal.warn(f"step {step.number}: {metrics['degenerate_share']:.0%} of the replies are degenerate text")
+    if metrics["missing_feedback"] > 0.5:
+        terminal.warn(f"step {step.number}: feedback is missing for {metrics['missing_feedback']:.0%} of the groups")
+    if metrics["teacher_lift"] <= ALARM_LIFT and metrics["corrections"] >= 16:
+        terminal.warn(f"step {step.number}: corrections seldom help (teacher lift {metrics['teacher_lift']:.2f})")
+
+
+def _figures(metrics: Mapping[str, float]) -> dict[str, str]:
+    shown = {"change": "state_change", "lift": "teacher_lift", "kl": "kl_to_start"}
+    return {
+        label: f"{metrics[name]:.2f}" for label, name in shown.items() if math.isfinite(metrics.get(name, math.nan))
+    }
+
+
+def _save_whole(policy: Policy, folder: Path) -> None:
+    temporary = folder.with_name(f".tmp-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    policy.save(temporary)
+    temporary.replace(folder)
+
+
+def _summary(run: RunDirectory, rows: Sequence[Row], seconds: float) -> dict[str, Any]:
+    metrics = list(read_records(run.path, "metrics"))
+    return {
+        "v": 1,
+        "seed": run.config.run.seed,
+        "steps": len(metrics),
+        "simulator_calls": sum(row["simulator_calls"] for row in metrics),
+        "judge_calls": sum(row["judge_calls"] for row in metrics),
+        "seconds": round(seconds, 1),
+        "versions": {name: metadata.version(name) for name in ("rapo-rl", "torch", "transformers")},
+        "rows": [
+            {"speaker": row.speaker, "kind": row.kind, "population": row.population, **to_json(row.outcome)}
+            for row in rows
+        ],
+    }

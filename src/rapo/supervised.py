@@ -1,0 +1,187 @@
+"""The start policy: supervised fine-tuning, and the gate it must pass before reinforcement learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from rapo.config import RunConfig
+from rapo.data import load_conversations
+from rapo.errors import DataError, GateError
+from rapo.hindsight.revision import teacher_messages
+from rapo.models.policy import DTYPES, Policy
+from rapo.models.sampler import SampleRequest, sample
+from rapo.models.scratch import new_policy
+from rapo.optimize.optimizer import Optimizer
+from rapo.optimize.render import Example, dialogue_examples, only_words, reply_example
+from rapo.optimize.sft import SftStep, make_batches, mean_loss, train_sft
+from rapo.seeds import derive_seed
+from rapo.types import Message
+from rapo.worlds.support.corpus import CorrectionExample, correction_examples, generic_dialogues
+from rapo.worlds.support.seeker import react
+
+
+@dataclass(frozen=True, slots=True)
+class SftResult:
+    """The start policy and what it was made from.
+
+    Attributes:
+        policy: trained.
+        examples: token sequences learnt from.
+        tokens: the tokens of one pass over them.
+        loss: cross-entropy (nats per learnt token) on examples held out from training; NaN for none.
+    """
+
+    policy: Policy
+    examples: int
+    tokens: int
+    loss: float
+
+
+def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda step: None) -> SftResult:
+    """Make the start policy: load it or make one from scratch, then fine-tune it on the replies of its dialogues.
+
+    Raises:
+        DataError: there is nothing to learn from, or a dialogue is longer than the model's context.
+    """
+    c = config.sft
+    dialogues = _dialogues(config)
+    corrections = [] if c.files else correction_examples(c.corrections, derive_seed(config.run.seed, "sft"))
+    policy = load_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
+    head = _head(config)
+    examples = [example for messages in dialogues for example in dialogue_examples(policy, (*head, *messages))]
+    examples += [example for each in corrections for example in correction_lessons(policy, config, each)]
+    _check_lengths(examples, policy)
+    shuffled = Random(config.run.seed).sample(examples, len(examples))
+    held = round(c.holdout * len(shuffled))
+    batches = make_batches(
+        shuffled[held:],
+        batch_tokens=c.batch_tokens,
+        epochs=c.epochs,
+        short_first=c.short_first,
+        seed=config.run.seed,
+    )
+    optimizer = Optimizer(policy, lr=c.adam_lr, muon_lr=c.lr if c.optimizer == "muon" else None)
+    train_sft(policy, optimizer, batches, warmup=c.warmup, grad_clip=1.0, on_step=on_step)
+    loss = mean_loss(policy, shuffled[:held], batch_tokens=c.batch_tokens)
+    return SftResult(policy, len(examples), sum(len(example.ids) for example in examples), loss)
+
+
+def load_policy(config: RunConfig, path: str | None = None) -> Policy:
+    """The policy at ``path`` (None: ``policy.path``), on the run's device and in its number format."""
+    return Policy.load(
+        path or str(config.policy.path),
+        dtype=config.run.dtype,
+        device=config.run.device,
+        trust_remote_code=config.policy.trust_remote_code,
+    )
+
+
+def correction_lessons(policy: Policy, config: RunConfig, correction: CorrectionExample) -> list[Example]:
+    """A correction and its further rounds in the teacher's prompt format; only corrected replies are learnt."""
+    messages = [*_head(config), *correction.dialogue.messages]
+    first, reply = len(messages) + 1, correction.reply
+    for critique, target in ((correction.critique, correction.target), *correction.further):
+        messages = [*teacher_messages(messages, reply, critique)]
+        reply = target
+    return dialogue_examples(policy, (*messages, Message("assistant", reply)), first=first)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What the start policy can do: fact loss (nats per token of a copied fact) and teacher lift (share, 0-1)."""
+
+    fact_loss: float
+    teacher_lift: float
+
+
+def measure_gate(policy: Policy, config: RunConfig) -> Gate:
+    """Measure the two skills reinforcement learning in the embedded world cannot start without."""
+    seed = derive_seed(config.run.seed, "gate")
+    cases = correction_examples(config.gate.cases, seed, evaluation=True, failed_only=True)
+    facts = [
+        only_words(policy, reply_example(policy, _teacher_prompt(config, case), case.target), case.facts)
+        for case in cases
+        if case.facts
+    ]
+    return Gate(mean_loss(policy, facts, batch_tokens=config.sft.batch_tokens), _lift(policy, config, cases))
+
+
+def check_gate(gate: Gate, config: RunConfig) -> None:
+    """Raise GateError naming each skill the policy lacks."""
+    c = config.gate
+    lacking = []
+    if not gate.fact_loss <= c.fact_loss:
+        lacking.append(f"it does not copy facts (loss {gate.fact_loss:.2f}, at most {c.fact_loss:g} wanted)")
+    if not gate.teacher_lift >= c.teacher_lift:
+        lacking.append(
+            f"it does not follow critiques (lift {gate.teacher_lift:.2f}, at least {c.teacher_lift:g} wanted)"
+        )
+    if lacking:
+        raise GateError(
+            f"the policy is not ready: {' and '.join(lacking)}",
+            fix="train it longer (sft.epochs, sft.corrections), or set gate.enabled=false",
+        )
+
+
+def _teacher_prompt(config: RunConfig, case: CorrectionExample) -> tuple[Message, ...]:
+    return teacher_messages((*_head(config), *case.dialogue.messages), case.reply, case.critique)
+
+
+def _lift(policy: Policy, config: RunConfig, cases: Sequence[CorrectionExample]) -> float:
+    prompts = [_teacher_prompt(config, case) for case in cases]
+    requests = [
+        SampleRequest(tuple(policy.render(prompt)), (derive_seed(config.run.seed, "lift", i),))
+        for i, prompt in enumerate(prompts)
+    ]
+    found = sample(policy, requests, max_tokens=config.policy.max_tokens, temperature=config.correct.temperature)
+    echoes = [react(case.dialogue, some[0].completion.text) for case, some in zip(cases, found, strict=True)]
+    return sum(echo.state > case.echo.state for case, echo in zip(cases, echoes, strict=True)) / len(cases)
+
+
+def _dialogues(config: RunConfig) -> list[tuple[Message, ...]]:
+    c = config.sft
+    if not c.files:
+        return generic_dialogues(c.dialogues, derive_seed(config.run.seed, "sft"))
+    loaded = load_conversations(c.files)
+    found = [talk.messages for talk in loaded.conversations if any(m.role == "assistant" for m in talk.messages)]
+    if not found:
+        raise DataError(
+            "there is nothing to learn from", got=", ".join(map(str, c.files)), expected="dialogues with replies"
+        )
+    return found
+
+
+def _from_scratch(
+    config: RunConfig, dialogues: Sequence[Sequence[Message]], corrections: Sequence[CorrectionExample]
+) -> Policy:
+    p = config.policy
+    texts = [message.content for messages in dialogues for message in messages]
+    texts += [text for each in corrections for text in (each.critique, each.target)]
+    policy = new_policy(
+        texts,
+        vocab_size=p.vocab_size,
+        hidden=p.hidden,
+        layers=p.layers,
+        heads=p.heads,
+        max_context=p.max_context,
+        seed=config.run.seed,
+    )
+    policy.model.to(device=config.run.device, dtype=DTYPES[config.run.dtype])  # type: ignore[arg-type]
+    return policy
+
+
+def _head(config: RunConfig) -> tuple[Message, ...]:
+    return (Message("system", config.policy.system_prompt),) if config.policy.system_prompt else ()
+
+
+def _check_lengths(examples: Sequence[Example], policy: Policy) -> None:
+    longest = max(len(example.ids) for example in examples)
+    if longest > policy.max_context:
+        raise DataError(
+            "a dialogue is longer than the model's context",
+            got=f"{longest} tokens",
+            expected=f"at most {policy.max_context}",
+            fix="raise policy.max_context, or shorten the dialogues",
+        )

@@ -1,0 +1,107 @@
+"""The corpus for a policy made from scratch: generic dialogues, and corrections that teach it to follow a critique."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from rapo.interact.play import play
+from rapo.seeds import derive_seed
+from rapo.types import Dialogue, Message, Reaction
+from rapo.worlds.support.judge import criticise, landing, wish
+from rapo.worlds.support.language import MOVE_FOR, NEEDS
+from rapo.worlds.support.policies import Rule, Scripted, generic, known_facts, make_move
+from rapo.worlds.support.reader import read_need
+from rapo.worlds.support.seeker import SupportWorld
+
+FURTHER = 3  # a few more corrections per context teach more per token than a new context does
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionExample:
+    """A reply, the judge's critique of it, and a reply that follows the critique.
+
+    Attributes:
+        dialogue: as it stood before the reply.
+        reply: what was said.
+        echo: how the seeker took it.
+        critique: what the judge wrote about it.
+        target: a reply that does what the critique asks for; the same one where the critique finds nothing to change.
+        facts: the seeker's words that ``target`` takes from the dialogue.
+        further: more critiques with a reply that follows each, as if the one before had failed too.
+    """
+
+    dialogue: Dialogue
+    reply: str
+    echo: Reaction
+    critique: str
+    target: str
+    facts: tuple[str, ...]
+    further: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is something to correct."""
+        return self.target != self.reply
+
+
+def generic_dialogues(count: int, seed: int, *, turns: int = 5) -> list[tuple[Message, ...]]:
+    """Dialogues with a fluent supporter who says much the same to everyone; 1 to ``turns`` supporter turns each."""
+    return [d.messages[:-1] for d in _played(generic, count, derive_seed("corpus", seed), turns)]
+
+
+def correction_examples(
+    count: int, seed: int, *, turns: int = 4, evaluation: bool = False, failed_only: bool = False
+) -> list[CorrectionExample]:
+    """Corrections by the embedded judge's critiques; one in eight or so is of a reply that needs none.
+
+    Args:
+        count: how many.
+        seed: the same examples for the same seed.
+        turns: supporter turns before and with the corrected reply, at most.
+        evaluation: from scenarios set aside for evaluation.
+        failed_only: leave out replies that need no correction.
+    """
+    examples: list[CorrectionExample] = []
+    batch = 0
+    while len(examples) < count:
+        key = derive_seed("corrections", seed, batch)
+        for dialogue in _played(_wandering, max(16, count // turns), key, turns, evaluation=evaluation):
+            found = (_correction(dialogue, turn) for turn in range(len(dialogue.turns)))
+            examples += [example for example in found if example.failed or not failed_only]
+        batch += 1
+    return examples[:count]
+
+
+def _played(rule: Rule, count: int, seed: int, turns: int, *, evaluation: bool = False) -> list[Dialogue]:
+    world = SupportWorld("familiar", evaluation=evaluation)
+    random = Random(seed)
+    dialogues = play(Scripted(rule), world, world.scenarios(count, seed), turns=turns, seed=seed)
+    return [d.upto(random.randint(1, len(d.turns))) for d in dialogues]
+
+
+def _wandering(dialogue: Dialogue, random: Random) -> str:
+    """Generic, but right now and then, so that corrections are seen at every point of a talk."""
+    need = read_need(dialogue.messages[-1].content)
+    if need and random.random() < 0.25:
+        return make_move(dialogue, MOVE_FOR[need], random)
+    return generic(dialogue, random)
+
+
+def _correction(dialogue: Dialogue, turn: int) -> CorrectionExample:
+    before, last = dialogue.upto(turn), dialogue.turns[turn]
+    wanted = read_need(before.messages[-1].content) or read_need(last.reaction.text)
+    critique = criticise(last.reply, last.reaction.text, wanted)
+    target = last.reply
+    if landing(last.reaction.text) > 0:
+        random = Random(derive_seed("target", dialogue.scenario.id, turn))
+        target = make_move(before, MOVE_FOR[wanted or "heard"], random)
+    facts = tuple(value for value in known_facts(before).values() if value.lower() in target.lower())
+    further = _further(before, Random(derive_seed("further", dialogue.scenario.id, turn)))
+    return CorrectionExample(before, last.reply, last.reaction, critique, target, facts, further)
+
+
+def _further(dialogue: Dialogue, random: Random) -> tuple[tuple[str, str], ...]:
+    """Critiques that ask for one need after another, whatever was said last: it is the critique that must be followed."""
+    needs = random.sample(NEEDS, FURTHER)
+    return tuple((wish(need, random), make_move(dialogue, MOVE_FOR[need], random)) for need in needs)

@@ -1,0 +1,212 @@
+"""The run config: what is accepted, and the one line that says what is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from rapo.config import RunConfig, describe_config, load_config
+from rapo.errors import ConfigError
+
+NUMBER_AS_PEOPLE_WRITE_IT = [
+    ("1e-4", 0.0001),
+    ("1.5E+2", 150.0),
+    (".5e1", 5.0),
+    ("2", 2.0),
+    ("0.25", 0.25),
+]
+
+
+def problem(*overrides: str, text: str | None = None, tmp_path=None) -> str:
+    path = None
+    if text is not None:
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(path), "FILE")
+
+
+def test_without_a_file_and_overrides_everything_is_default():
+    assert load_config(None, []) == RunConfig()
+
+
+@pytest.mark.parametrize(("text", "value"), NUMBER_AS_PEOPLE_WRITE_IT)
+def test_numbers_in_overrides_and_files(text, value, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"update:\n  lr: {text}\n")
+    assert load_config(None, [f"update.lr={text}"]).update.lr == value
+    assert load_config(tmp_path / "a.yaml").update.lr == value
+
+
+def test_overrides_win_over_the_file_and_the_last_one_over_the_others(tmp_path):
+    (tmp_path / "a.yaml").write_text("update: {lr: 0.5, kl: 0.25}\nplay:\n")
+    config = load_config(tmp_path / "a.yaml", ["update.lr=0.1", "update.lr=0.2", "play.turns=5"])
+    assert (config.update.lr, config.update.kl, config.play.turns) == (0.2, 0.25, 5)
+
+
+def test_lists_null_and_text():
+    config = load_config(
+        None,
+        [
+            "users.kind=replay",
+            "judge.kind=contrast",
+            "users.files=[a.jsonl, b/c.jsonl]",
+            "train.max_minutes=",
+            "run.dir=2026-01-01",
+            "policy.system_prompt='be kind: always'",
+        ],
+    )
+    assert [str(path) for path in config.users.files] == ["a.jsonl", "b/c.jsonl"]
+    assert config.train.max_minutes is None
+    assert str(config.run.dir) == "2026-01-01"
+    assert config.policy.system_prompt == "be kind: always"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("correct.below=2", "correct.below is not valid; got 2; expected a number between 0 and 1"),
+        ("teacher.kind=emma", "teacher.kind is not valid; got emma; expected one of: ema, frozen, live"),
+        ("train.steps=0", "train.steps is not valid; got 0; expected a whole number >= 1"),
+        ("train.steps=2.0", "train.steps is not valid; got 2.0; expected a whole number >= 1"),
+        ("train.steps=true", "train.steps is not valid; got true; expected a whole number >= 1"),
+        ("branch.candidates=1", "branch.candidates is not valid; got 1; expected a whole number >= 2"),
+        ("update.lr=abc", "update.lr is not valid; got abc; expected a number > 0"),
+        ("update.lr=", "update.lr is not valid; got null; expected a number > 0"),
+        ("update.lr=.nan", "update.lr is not valid; got nan; expected a number > 0"),
+        ("update.kl=.inf", "update.kl is not valid; got inf; expected a number >= 0"),
+        ("gate.enabled=1", "gate.enabled is not valid; got 1; expected true or false"),
+        ("users.files=a.jsonl", "users.files is not valid; got a.jsonl; expected a list, each item a path"),
+        ("users.files=[3]", "users.files is not valid; got 3; expected a list, each item a path"),
+        (
+            "eval.populations=[]",
+            "eval.populations is not valid; got []; expected a list of length >= 1, each item one of:",
+        ),
+        ("train.max_minutes=x", "train.max_minutes is not valid; got x; expected a number > 0 or null"),
+        ("sft.warmup=1", "sft.warmup is not valid; got 1; expected a number >= 0 and < 1"),
+        ("update.lr", "override is not valid; got update.lr; expected section.key=value, such as update.lr=1e-3"),
+        ("update=3", "override is not valid; got update=3; expected section.key=value, such as update.lr=1e-3"),
+        ("policy.system_prompt=[", "value of policy.system_prompt is not YAML; got [; put text in quotes"),
+        ("lr=1", "unknown key lr; did you mean sft.lr or update.lr?"),
+        ("updates.lr=1", "unknown key updates.lr; did you mean update.lr?"),
+        ("update.clip_hihg=1", "unknown key update.clip_hihg; did you mean update.clip_high?"),
+        ("play.candidates=4", "unknown key play.candidates; did you mean branch.candidates?"),
+        ("branch.zzz=4", "unknown key branch.zzz; expected one of: branch.candidates, branch.temperature"),
+    ],
+)
+def test_a_wrong_override_is_one_plain_line(override, message):
+    assert problem(override).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("update:\n  lr: 1\n  lr: 2\n", "line 3 of FILE is not valid YAML; got key lr given twice"),
+        ("a: 1\nb: c: d\n", "line 2 of FILE is not valid YAML; got mapping values are not allowed here"),
+        ("- 1\n", "config file FILE is no mapping; got [1]; expected sections such as `update:`"),
+        ("update: 3\n", "update is not valid; got 3; expected a mapping of its keys"),
+        ("updte: {lr: 1}\n", "unknown key updte; did you mean update?"),
+        ("update: {clip: {low: 1}}\n", "unknown key update.clip; did you mean update.clip_low?"),
+        ("lr: 1\n", "unknown key lr; did you mean sft.lr or update.lr?"),
+        ("1: 2\n", "unknown key 1; expected one of: run, policy, sft"),
+        ("run: {seed: !!int abc}\n", "FILE is not valid YAML; got invalid literal for int()"),
+        ("run: {seed: !!python/name:os.system x}\n", "line 1 of FILE is not valid YAML; got could not determine"),
+    ],
+)
+def test_a_wrong_file_is_one_plain_line(text, message, tmp_path):
+    assert problem(text=text, tmp_path=tmp_path).startswith(message)
+
+
+def test_a_section_that_is_no_mapping_stays_wrong_when_overridden(tmp_path):
+    assert problem("update.lr=1", text="update: 3", tmp_path=tmp_path).startswith("update is not valid; got 3")
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read; got No such file"):
+        load_config(tmp_path / "nowhere.yaml")
+    (tmp_path / "a.yaml").write_bytes(b"run: \xff")
+    with pytest.raises(ConfigError, match="is not UTF-8 text; got a bad byte at 5"):
+        load_config(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["users.kind=replay"], "users.kind=replay has no users.files"),
+        (["users.files=[a]"], "users.files is given; expected users.kind=replay with it"),
+        (["users.kind=replay", "users.files=[a]"], "judge.kind=support cannot judge replayed users"),
+        # Rotary embeddings turn pairs: 100 / 4 heads = 25 numbers per head is odd.
+        (["policy.hidden=100"], "policy.hidden=100; expected a multiple of twice policy.heads"),
+        (["policy.max_tokens=768"], "policy.max_tokens=768; expected less than max_context"),
+        (["update.macro=0", "update.micro=0"], "update.macro and update.micro are both 0"),
+        (["correct.below=0"], "correct.below=0 leaves update.along=corrections empty"),
+        # 16 dialogues x 3 turns x 0.02 = 0.96 turns.
+        (["select.share=0.02"], "select.share=0.02; expected a share that keeps a turn"),
+    ],
+)
+def test_keys_that_contradict_each_other(overrides, message):
+    assert problem(*overrides).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["policy.path=some/model", "policy.hidden=100"],
+        ["correct.below=0", "update.along=own"],
+        ["correct.below=0", "update.micro=0"],
+        ["select.share=0.021"],  # 1.008 turns
+        ["users.kind=replay", "users.files=[a]", "judge.kind=contrast"],
+    ],
+)
+def test_neighbours_of_the_contradictions_are_fine(overrides):
+    load_config(None, overrides)
+
+
+@settings(max_examples=60, deadline=None, phases=[Phase.generate])
+@given(
+    prompt=st.one_of(
+        st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["1e-4", "null", "2026-01-01", "a\x85b"])
+    ),
+    lr=st.floats(min_value=1e-300, allow_infinity=False, allow_nan=False),
+    minutes=st.none() | st.integers(1, 10**6),
+)
+def test_the_resolved_config_reads_back_equal(prompt, lr, minutes, tmp_path_factory):
+    config = RunConfig.model_validate(
+        {"policy": {"system_prompt": prompt}, "update": {"lr": lr}, "train": {"max_minutes": minutes}}
+    )
+    path = tmp_path_factory.getbasetemp() / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(path) == config
+
+
+def test_every_key_is_described_and_sections_stay_small():
+    rows = describe_config()
+    assert all(row.description and "\n" not in row.description for row in rows)
+    sections = [row.key.split(".")[0] for row in rows]
+    assert list(dict.fromkeys(sections)) == list(RunConfig.model_fields)
+    assert max(map(sections.count, sections)) <= 12
+
+
+def test_rows_say_type_range_and_default():
+    rows = {row.key: row[1:3] for row in describe_config()}
+    assert rows["update.clip_low"] == ("a number > 0 and <= 1", "0.2")
+    assert rows["eval.populations"][1] == "[familiar, held_out]"
+    assert rows["policy.path"] == ("text or null", "null")
+    assert rows["run.dir"] == ("a path", "runs/run")
+
+
+def test_the_config_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        RunConfig().update.lr = 1.0
+
+
+def test_loading_a_config_loads_no_torch():
+    code = "import sys; from rapo.config import load_config; load_config(None, []); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

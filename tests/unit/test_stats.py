@@ -1,0 +1,63 @@
+"""Bootstrap intervals on values whose resamples can be listed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rapo.errors import DataError
+from rapo.evals.stats import Comparison, Interval, bootstrap_mean, paired_bootstrap
+
+
+def test_equal_values_leave_no_doubt():
+    assert bootstrap_mean([3.0, 3.0, 3.0], seed=0) == Interval(3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("level", "low", "high"),
+    [
+        # Resamples of {0, 1} have the means 0, 1/2, 1 with the chances 1/4, 1/2, 1/4.
+        (0.95, 0.0, 1.0),  # quantiles 0.025 and 0.975 lie in the outer quarters
+        (0.40, 0.5, 0.5),  # quantiles 0.30 and 0.70 lie in the middle half
+    ],
+)
+def test_two_values(level, low, high):
+    assert bootstrap_mean([0, 1], seed=1, level=level) == Interval(0.5, low, high)
+
+
+def test_the_width_is_that_of_the_normal_approximation():
+    values = [0.0, 1.0] * 200
+    # standard error = 0.5 / sqrt(400) = 0.025, times 1.96 = 0.049; +-0.006 for 2000 resamples
+    interval = bootstrap_mean(values, seed=2)
+    assert interval.mean == 0.5
+    assert interval.low == pytest.approx(0.5 - 0.049, abs=0.006)
+    assert interval.high == pytest.approx(0.5 + 0.049, abs=0.006)
+
+
+def test_the_seed_decides():
+    values = [0.3, 1.7, 2.2, 9.1, 4.0]
+    assert bootstrap_mean(values, seed=5) == bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
+
+
+def test_pairs():
+    # differences 2, 0, 2, -1: mean 3/4, two wins, a tie, a loss
+    result = paired_bootstrap([5, 3, 4, 1], [3, 3, 2, 2], seed=0)
+    assert (result.wins, result.ties, result.losses, result.difference.mean) == (2, 1, 1, 0.75)
+    assert -1 <= result.difference.low < 0.75 < result.difference.high <= 2
+
+
+def test_pairing_removes_what_both_share():
+    a, b = [10.0, 20.0, 30.0], [9.0, 19.0, 29.0]
+    assert paired_bootstrap(a, b, seed=0) == Comparison(Interval(1.0, 1.0, 1.0), 3, 0, 0)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_nothing_to_average_is_an_error(values):
+    with pytest.raises(DataError, match="expected at least one value, all finite"):
+        bootstrap_mean(values, seed=0)
+
+
+def test_uneven_pairs_are_an_error():
+    with pytest.raises(DataError, match="got 1 and 2 values"):
+        paired_bootstrap([1], [1, 2], seed=0)
