@@ -67,6 +67,7 @@ class Sft(Section):
 
     files: Files = Field(default=(), description="JSONL dialogues to learn from; empty takes the embedded corpus")
     dialogues: Count = Field(default=4000, description="dialogues drawn from the embedded corpus")
+    practice: Whole = Field(default=1500, description="embedded corpus: short dialogues learnt first, to use facts")
     corrections: Whole = Field(default=2000, description="correction examples drawn from the embedded corpus")
     epochs: Positive = Field(default=2.0, description="passes over the examples")
     optimizer: Literal["muon", "adamw"] = Field(default="muon", description="muon: from scratch; adamw: fine-tuning")
@@ -74,7 +75,6 @@ class Sft(Section):
     adam_lr: Positive = Field(default=0.004, description="peak learning rate of AdamW (embeddings, norms; or all)")
     batch_tokens: Count = Field(default=4096, description="tokens per optimizer step")
     warmup: InnerShare = Field(default=0.05, description="share of the steps over which the learning rate rises")
-    short_first: Share = Field(default=0.3, description="share of training spent on short exchanges first")
     holdout: InnerShare = Field(default=0.02, description="share of the examples kept for validation")
 
 
@@ -84,7 +84,7 @@ class Gate(Section):
     enabled: bool = Field(default=True, description="refuse to start with a policy that fails the gate")
     fact_loss: Positive = Field(default=0.1, description="highest cross-entropy (nats) on facts copied from the user")
     teacher_lift: Share = Field(default=0.85, description="lowest share of corrections that beat the failed reply")
-    cases: Count = Field(default=64, description="cases on which the gate is measured")
+    cases: Count = Field(default=128, description="cases on which the gate is measured")
 
 
 class Users(Section):
@@ -133,7 +133,7 @@ class Correct(Section):
 
     below: Share = Field(default=0.75, description="candidates with a rank reward below this are corrected")
     per_group: Count = Field(default=4, description="most candidates corrected in a group, drawn at random")
-    temperature: Positive = Field(default=0.7, description="sampling temperature of the corrections")
+    temperature: Positive = Field(default=0.5, description="sampling temperature of the corrections")
     verify: Share = Field(default=0.25, description="share of corrections whose echo is asked for (teacher lift)")
 
 

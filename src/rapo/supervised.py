@@ -18,7 +18,7 @@ from rapo.optimize.render import Example, dialogue_examples, only_words, reply_e
 from rapo.optimize.sft import SftStep, make_batches, mean_loss, train_sft
 from rapo.seeds import derive_seed
 from rapo.types import Message
-from rapo.worlds.support.corpus import CorrectionExample, correction_examples, generic_dialogues
+from rapo.worlds.support.corpus import CorrectionExample, correction_examples, generic_dialogues, practice_dialogues
 from rapo.worlds.support.seeker import react
 
 
@@ -52,16 +52,14 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
     head = _head(config)
     examples = [example for messages in dialogues for example in dialogue_examples(policy, (*head, *messages))]
     examples += [example for each in corrections for example in correction_lessons(policy, config, each)]
+    drills = [] if c.files else practice_dialogues(c.practice, derive_seed(config.run.seed, "sft"))
+    practice = [example for messages in drills for example in dialogue_examples(policy, (*head, *messages))]
     _check_lengths(examples, policy)
     shuffled = Random(config.run.seed).sample(examples, len(examples))
     held = round(c.holdout * len(shuffled))
-    batches = make_batches(
-        shuffled[held:],
-        batch_tokens=c.batch_tokens,
-        epochs=c.epochs,
-        short_first=c.short_first,
-        seed=config.run.seed,
-    )
+    seed = config.run.seed
+    batches = make_batches(practice, batch_tokens=c.batch_tokens, epochs=1.0, seed=seed) if practice else []
+    batches += make_batches(shuffled[held:], batch_tokens=c.batch_tokens, epochs=c.epochs, seed=seed)
     optimizer = Optimizer(policy, lr=c.adam_lr, muon_lr=c.lr if c.optimizer == "muon" else None)
     train_sft(policy, optimizer, batches, warmup=c.warmup, grad_clip=1.0, on_step=on_step)
     loss = mean_loss(policy, shuffled[:held], batch_tokens=c.batch_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,11 +43,13 @@ def dialogue_examples(policy: Policy, messages: Sequence[Message], *, first: int
 
 
 def only_words(policy: Policy, example: Example, phrases: Sequence[str]) -> Example:
-    """The example with only those learnt tokens marked that complete one of the phrases (compared in lower case)."""
+    """The example with only those learnt tokens marked that complete one of the phrases (whole words, in any case)."""
+    pattern = re.compile("|".join(rf"\b{re.escape(phrase)}\b" for phrase in phrases), re.IGNORECASE)
     learn = [False] * len(example.ids)
-    text = ""
+    text, found = "", 0
     for i, token in enumerate(example.ids):
         if example.learn[i]:
-            before, text = text, text + policy.decode([token]).lower()
-            learn[i] = any(text.count(phrase.lower()) > before.count(phrase.lower()) for phrase in phrases)
+            text += policy.decode([token])
+            before, found = found, len(pattern.findall(text))
+            learn[i] = found > before
     return Example(example.ids, tuple(learn))

@@ -83,31 +83,27 @@ def mean_loss(policy: Policy, examples: Sequence[Example], *, batch_tokens: int)
 
 
 def make_batches(
-    examples: Sequence[Example], *, batch_tokens: int, epochs: float, short_first: float, seed: int
+    examples: Sequence[Example], *, batch_tokens: int, epochs: float, seed: int
 ) -> list[list[Example]]:
-    """Batches of at most ``batch_tokens`` padded tokens (one example at least) for ``epochs`` passes.
+    """Batches of at most ``batch_tokens`` padded tokens (one example at least) for ``epochs`` passes, examples shuffled.
 
-    The first ``short_first`` of the tokens come from the shorter half of the examples: short exchanges teach a model
-    made from scratch to copy before long ones ask it to look far back.
+    Examples of like length share a batch, within a window of 256, so that little is padding.
     """
     random = Random(seed)
     budget = epochs * sum(len(example.ids) for example in examples)
-    middle = sorted(len(example.ids) for example in examples)[len(examples) // 2]
-    short = [example for example in examples if len(example.ids) <= middle]
     batches: list[list[Example]] = []
-    for pool, tokens in ((short, short_first * budget), (examples, (1 - short_first) * budget)):
-        stream = _stream(pool, batch_tokens, random)
-        while tokens > 0:
-            batches.append(next(stream))
-            tokens -= sum(len(example.ids) for example in batches[-1])
+    stream = _stream(examples, batch_tokens, random)
+    while budget > 0:
+        batches.append(next(stream))
+        budget -= sum(len(example.ids) for example in batches[-1])
     return batches
 
 
 def _stream(pool: Sequence[Example], batch_tokens: int, random: Random) -> Iterator[list[Example]]:
     while True:
         shuffled = random.sample(pool, len(pool))
-        for start in range(0, len(shuffled), 512):
-            alike = sorted(shuffled[start : start + 512], key=lambda example: len(example.ids))
+        for start in range(0, len(shuffled), 256):
+            alike = sorted(shuffled[start : start + 256], key=lambda example: len(example.ids))
             pieces = list(_pieces(alike, batch_tokens))
             random.shuffle(pieces)
             yield from pieces

@@ -9,12 +9,12 @@ from rapo.interact.play import play
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue, Message, Reaction
 from rapo.worlds.support.judge import criticise, landing, wish
-from rapo.worlds.support.language import MOVE_FOR, NEEDS
-from rapo.worlds.support.policies import Rule, Scripted, generic, known_facts, make_move
+from rapo.worlds.support.language import MOVE_FOR, NEEDS, facts_in
+from rapo.worlds.support.policies import Rule, Scripted, generic, make_move, random_move
 from rapo.worlds.support.reader import read_need
 from rapo.worlds.support.seeker import SupportWorld
 
-FURTHER = 3  # a few more corrections per context teach more per token than a new context does
+FURTHER = 0  # a few more corrections per context teach more per token than a new context does
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ class CorrectionExample:
 def generic_dialogues(count: int, seed: int, *, turns: int = 5) -> list[tuple[Message, ...]]:
     """Dialogues with a fluent supporter who says much the same to everyone; 1 to ``turns`` supporter turns each."""
     return [d.messages[:-1] for d in _played(generic, count, derive_seed("corpus", seed), turns)]
+
+
+def practice_dialogues(count: int, seed: int, *, turns: int = 3) -> list[tuple[Message, ...]]:
+    """Short dialogues with a well-made move in every turn, whatever was said: a model learns from them to use facts."""
+    return [d.messages[:-1] for d in _played(random_move, count, derive_seed("practice", seed), turns)]
 
 
 def correction_examples(
@@ -96,7 +101,7 @@ def _correction(dialogue: Dialogue, turn: int) -> CorrectionExample:
     if landing(last.reaction.text) > 0:
         random = Random(derive_seed("target", dialogue.scenario.id, turn))
         target = make_move(before, MOVE_FOR[wanted or "heard"], random)
-    facts = tuple(value for value in known_facts(before).values() if value.lower() in target.lower())
+    facts = tuple(sorted(value for _, value in facts_in(target)))
     further = _further(before, Random(derive_seed("further", dialogue.scenario.id, turn)))
     return CorrectionExample(before, last.reply, last.reaction, critique, target, facts, further)
 

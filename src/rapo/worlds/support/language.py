@@ -19,7 +19,7 @@ NEEDS: tuple[Need, ...] = get_args(Need)
 MOVES = ("ask", "reflect", "reassure", "suggest", "inform", "push")
 MOVE_FOR: Mapping[str, str] = dict(zip(NEEDS, MOVES, strict=True))
 ADVICE = frozenset({"suggest", "inform", "push"})
-FACTS = ("who", "topic", "hard", "when", "where")
+FACTS = ("who", "topic", "hard", "when")
 
 
 @cache

@@ -84,7 +84,7 @@ def stuffed(dialogue: Dialogue, random: Random) -> str:
 def one_opening(dialogue: Dialogue, random: Random) -> str:
     """One opening, whatever follows."""
     facts = known_facts(dialogue)
-    return f"It sounds like it all comes back to the {facts['topic']}, and your {facts['who']} with it."
+    return f"It sounds like it all comes back to {facts['hard']}, and to your {facts['who']}."
 
 
 def empty(dialogue: Dialogue, random: Random) -> str:

@@ -15,7 +15,7 @@ from rapo.worlds.support.reader import Reading, read_reply
 
 SCALE = Scale(0.0, 10.0, "ease")
 UNCLEAR = 0.15  # share of utterances that do not show the need: only a mind-reader meets those
-TELL_ORDER = ("hard", "when", "where")
+TELL_ORDER = ("hard", "when")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _profile(population: Population, facts: Mapping[str, str], random: Random) -
         "population": population,
         "stage": stage,
         "needs": needs,
-        "told": list(TELL_ORDER[: stage + 1]),
+        "told": list(TELL_ORDER[: 2 if stage else random.choice((1, 2))]),
         "patience": round(random.uniform(*temper.patience), 3),
         "dislike": round(random.uniform(*temper.dislike), 3),
         "trust": round(random.uniform(0.3, 0.6), 3),
