@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,7 @@ from rapo.errors import RapoError
 if TYPE_CHECKING:
     from rapo.config import RunConfig
     from rapo.progress import Terminal
+    from rapo.records import RunDirectory
 
 app = typer.Typer(
     name="rapo",
@@ -57,12 +59,10 @@ def sft(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> No
     Learns from sft.files (JSONL chats, ESConv), or from the embedded corpus when there are none. Starts from
     policy.path, or makes a model from scratch. The model lands in RUN/sft, an ordinary Hugging Face folder.
     """
-    config = _config(recipe, overrides)
-    from rapo.records import RunDirectory
-    from rapo.stages import run_sft
+    config, terminal = _config(recipe, overrides), _terminal(quiet)
+    with _new_run(config, terminal) as run:
+        from rapo.stages import run_sft
 
-    terminal = _terminal(quiet)
-    with RunDirectory.create(config.run.dir, config) as run:
         folder = run_sft(run, terminal)
     terminal.say(f"the model is in {folder}; talk it into RL with: rapo train {recipe} policy.path={folder}")
 
@@ -74,11 +74,9 @@ def train(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> 
     Without policy.path a model is made from scratch first. Stop it with Ctrl-C whenever you like: rapo resume RUN goes
     on from the last checkpoint. GRPO alone is update.micro=0, distillation alone update.macro=0.
     """
-    config = _config(recipe, overrides)
-    from rapo.records import RunDirectory
-
-    with RunDirectory.create(config.run.dir, config) as run:
-        _train(run, _terminal(quiet))
+    config, terminal = _config(recipe, overrides), _terminal(quiet)
+    with _new_run(config, terminal) as run:
+        _train(run, terminal)
 
 
 @app.command()
@@ -87,15 +85,24 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped, from its last whole checkpoint; nothing else is needed."""
     from rapo.records import RunDirectory
+    from rapo.show import is_finished, show_result
 
+    terminal = _terminal(quiet)
     with RunDirectory.open(run) as directory:
-        _train(directory, _terminal(quiet))
+        if is_finished(run, directory.config.train.steps):
+            terminal.say(f"the run in {run} is finished; nothing is left to do, and this is its result")
+            show_result(run, terminal)
+        else:
+            terminal.say(f"going on with the run in {run}; loading torch takes a few seconds")
+            _train(directory, terminal)
 
 
 @app.command("eval")
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="model folders, hub ids or run folders", show_default=False)],
-    config: Annotated[Path | None, typer.Option(help="recipe with the users and settings [default: demo]")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="recipe with the users and settings [default: the run's, or demo]")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="also write the table here")] = None,
     quiet: Quiet = False,
@@ -107,10 +114,13 @@ def evaluate(
     """
     from rapo.recipes import recipe_path
 
-    settings = _config(config or recipe_path("demo"), set_)
+    own = Path(models[0]) / "config.yaml"
+    settings = _config(config or (own if own.is_file() else recipe_path("demo")), set_)
+    terminal = _terminal(quiet)
+    terminal.say(f"evaluating {', '.join(models)}; loading torch takes a few seconds")
     from rapo.evaluate import run_eval
 
-    run_eval(settings, models, _terminal(quiet), json_)
+    run_eval(settings, models, terminal, json_)
 
 
 @app.command()
@@ -145,6 +155,10 @@ def root(
 
 def main() -> None:
     """Run the command line; user errors end in one line and exit code 2, Ctrl-C in one line and 130."""
+    for stream in (sys.stdout, sys.stderr):
+        # A model may write what the terminal's encoding lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     with _one_line_errors():
         app()
 
@@ -154,7 +168,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except RapoError as error:
-        typer.echo(f"rapo: {error}", err=True)
+        typer.echo("".join(c if c.isprintable() else "?" for c in f"rapo: {error}"), err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("\nrapo: stopped; what was finished is on disk (rapo resume goes on with a training run)", err=True)
@@ -173,7 +187,22 @@ def _terminal(quiet: bool) -> Terminal:
     return Terminal(quiet=quiet)
 
 
-def _train(run: Any, terminal: Terminal) -> None:
+@contextmanager
+def _new_run(config: RunConfig, terminal: Terminal) -> Iterator[RunDirectory]:
+    """A fresh run directory; one in which nothing was made before an error can be used again."""
+    from rapo.records import RunDirectory
+
+    with RunDirectory.create(config.run.dir, config) as run:
+        terminal.say(f"a run in {run.path}; loading torch takes a few seconds")
+        try:
+            yield run
+        except RapoError:
+            if {entry.name for entry in run.path.iterdir()} <= {"config.yaml", "lock"}:
+                (run.path / "config.yaml").unlink(missing_ok=True)
+            raise
+
+
+def _train(run: RunDirectory, terminal: Terminal) -> None:
     from rapo.show import show_result
     from rapo.stages import run_training
 

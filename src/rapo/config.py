@@ -93,8 +93,8 @@ class Users(Section):
     kind: Literal["support", "replay"] = Field(default="support", description="scripted seekers, or logged reactions")
     population: Population = Field(default="familiar", description="which scripted seekers to train with")
     files: Files = Field(default=(), description="replay: JSONL dialogue logs to draw reactions from")
-    neighbours: Count = Field(default=8, description="replay: most similar logged turns that answer for the user")
-    max_opening: Whole = Field(default=4, description="most exchanges already said when a dialogue starts")
+    neighbours: Count = Field(default=32, description="replay: most similar logged turns that answer for the user")
+    max_opening: Count = Field(default=12, description="replay: most messages already said when a dialogue starts")
 
 
 class Play(Section):

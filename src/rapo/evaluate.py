@@ -19,6 +19,8 @@ from rapo.supervised import load_policy
 
 def run_eval(config: RunConfig, models: Sequence[str], terminal: Terminal, json_path: Path | None) -> None:
     """Evaluate every model on the same users and print the table, the scripted supporters in it."""
+    if json_path and not json_path.parent.is_dir():
+        raise RunError(f"{json_path} cannot be written", got=f"no folder {json_path.parent}", fix="make it first")
     prepare(config)
     policies = {name: load_policy(config, model_source(name)) for name in models}
     rows = measure(config, policies, terminal, title="evaluate", battery=config.eval.exploits)

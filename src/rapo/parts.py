@@ -22,7 +22,9 @@ def make_users(config: RunConfig, population: Population | None = None, *, evalu
         return SupportWorld(population or users.population, evaluation=evaluation)
     from rapo.interact.replay import ReplayUser
 
-    return ReplayUser.from_files(users.files, neighbours=users.neighbours, max_opening=users.max_opening)
+    return ReplayUser.from_files(
+        users.files, neighbours=users.neighbours, max_opening=users.max_opening, evaluation=evaluation
+    )
 
 
 def make_judge(config: RunConfig) -> RewardModel:

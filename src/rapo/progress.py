@@ -11,6 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+FIGURES_WIDTH = 74  # of everything beside the bar, at its longest
+
 
 class Bar(Protocol):
     """One stage's progress."""
@@ -30,11 +32,12 @@ class Terminal:
 
     def say(self, text: str, style: str | None = None) -> None:
         """A line."""
-        self.console.print(text, style=style)
+        # Lines are left whole, so that a command in one can be copied.
+        self.console.print(text, style=style, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A line that is shown even when quiet."""
-        self.errors.print(f"warning: {text}", style="yellow")
+        self.errors.print(f"warning: {text}", style="yellow", soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Bar]:
@@ -49,7 +52,7 @@ class Terminal:
     def _bar(self, title: str, total: int) -> Iterator[Bar]:
         columns = (
             TextColumn("{task.description:<14}"),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=max(4, min(28, self.console.width - FIGURES_WIDTH))),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -32,38 +33,44 @@ def read_rows(path: Path) -> list[Row]:
     return [from_json(Row, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
+def is_finished(path: Path, steps: int) -> bool:
+    """Whether the run at ``path`` has done all its ``steps`` and been evaluated."""
+    summary = path / "summary.json"
+    return summary.is_file() and int(json.loads(summary.read_text(encoding="utf-8"))["steps"]) >= steps
+
+
 def table(rows: Sequence[Row]) -> Table:
-    """One line per speaker, one block of columns per population."""
-    populations = list(dict.fromkeys(row.population for row in rows))
-    grid = Table(title="How much better off users are after a talk", title_justify="left", header_style="bold")
-    grid.add_column("speaker")
-    for population in populations:
-        for label in (f"{population}: change [95%]", "resolved", "distinct-2", "same reply"):
-            grid.add_column(label, justify="right")
+    """One line per speaker, one section per population; fits 80 columns."""
+    grid = Table(
+        title="How much better off users are after a talk",
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    grid.add_column("speaker", overflow="fold")
+    for label in ("change [95%]", "resolved", "distinct-2", "same reply"):
+        grid.add_column(label, justify="right", no_wrap=True)
     order = {"policy": 0, "ladder": 1, "exploit": 2}
-    last = None
-    for kind, speaker in sorted(dict.fromkeys((r.kind, r.speaker) for r in rows), key=lambda each: order[each[0]]):
-        if last not in (None, kind):
-            grid.add_section()
-        last = kind
-        found = {row.population: row.outcome for row in rows if (row.kind, row.speaker) == (kind, speaker)}
-        cells = [cell for population in populations for cell in _cells(found.get(population))]
-        grid.add_row(Text(printable(speaker)), *cells, style="bold" if kind == "policy" else None)
+    for population in dict.fromkeys(row.population for row in rows):
+        mine = sorted((row for row in rows if row.population == population), key=lambda row: order[row.kind])
+        if grid.row_count:
+            grid.add_row()
+        grid.add_row(Text(f"{population} users"), f"{mine[0].outcome.dialogues} talks", style="cyan")
+        for row in mine:
+            grid.add_row(*_cells(row), style="bold" if row.kind == "policy" else None)
     return grid
 
 
-def _cells(outcome: object) -> list[str]:
-    from rapo.evals.interactive import Outcome
-
-    if not isinstance(outcome, Outcome):
-        return ["", "", "", ""]
-    c = outcome.change
-    return [
+def _cells(row: Row) -> tuple[Text, str, str, str, str]:
+    outcome, c = row.outcome, row.outcome.change
+    return (
+        Text("  " + printable(row.speaker)),
         f"{c.mean:+.2f} [{c.low:+.2f}, {c.high:+.2f}]",
         f"{outcome.resolved:.0%}",
         f"{outcome.distinct_2:.2f}",
         f"{outcome.most_common_share:.0%}",
-    ]
+    )
 
 
 def verdict(rows: Sequence[Row], terminal: Terminal) -> None:

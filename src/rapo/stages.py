@@ -19,19 +19,23 @@ from random import Random
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from transformers.utils import logging
 
 from rapo.config import RunConfig
+from rapo.errors import ModelError, RunError
 from rapo.evals.interactive import Row, Suite
 from rapo.evals.support import scripted
 from rapo.interact.play import Speaker
 from rapo.models.policy import Policy
 from rapo.models.speaker import PolicySpeaker
 from rapo.optimize import checkpoint
+from rapo.optimize.packing import packing_obstacle
 from rapo.optimize.render import Example
 from rapo.optimize.sft import SftStep
 from rapo.parts import make_judge, make_users
-from rapo.progress import Terminal
-from rapo.records import RunDirectory, atomic_write, from_json, read_records, to_json
+from rapo.progress import Bar, Terminal
+from rapo.records import RunDirectory, atomic_write, disk_errors, from_json, read_records, to_json
 from rapo.seeds import derive_seed
 from rapo.supervised import check_gate, correction_lessons, load_policy, measure_gate, supervise
 from rapo.trainer import Step, Trainer
@@ -43,10 +47,18 @@ ALARM_LIFT = 0.5
 
 
 def prepare(config: RunConfig) -> None:
-    """Set what torch keeps globally: threads, and deterministic kernels on the CPU."""
+    """Set what torch and transformers keep globally: threads, deterministic kernels on the CPU, no chatter.
+
+    Raises:
+        ModelError: the run's device is not there.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     torch.set_num_threads(config.run.threads)
     if config.run.device == "cpu":
         torch.use_deterministic_algorithms(True)
+    elif not torch.cuda.is_available():
+        raise ModelError("there is no GPU that torch can use", got="run.device=cuda", fix="set run.device=cpu")
 
 
 def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
@@ -72,6 +84,7 @@ def run_training(run: RunDirectory, terminal: Terminal) -> dict[str, Any]:
     """Everything ``rapo train`` does; goes on where an interrupted run stopped. Returns the summary."""
     config, started = run.config, time.time()
     prepare(config)
+    _check_users(config)
     source = config.policy.path or str(run_sft(run, terminal))
     start = load_policy(config, source)
     start.model.requires_grad_(False)
@@ -84,6 +97,13 @@ def run_training(run: RunDirectory, terminal: Terminal) -> dict[str, Any]:
     return summary
 
 
+def _check_users(config: RunConfig) -> None:
+    """Meet what is wrong with the users or their logs before hours of work, not after."""
+    make_users(config).scenarios(config.play.dialogues, 0)
+    for users in _eval_users(config).values():
+        users.scenarios(config.eval.dialogues, 0)
+
+
 def learn(run: RunDirectory, start: Policy, terminal: Terminal) -> Policy:
     """The training steps that are left; returns the trained policy."""
     config, folder = run.config, run.path / "checkpoints"
@@ -94,6 +114,11 @@ def learn(run: RunDirectory, start: Policy, terminal: Terminal) -> Policy:
     trainer = make_trainer(config, start, newest)
     done = checkpoint.read_cursor(newest).step if newest else 0
     run.truncate(done)
+    if done < config.train.steps:
+        _notice_plain_updates(trainer.policy, terminal)
+        # A run that train.max_minutes ended early has a result, which is out of date after the next step.
+        for name in ("evaluation-after.json", "summary.json"):
+            (run.path / name).unlink(missing_ok=True)
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
     scores: list[float] = []
     with terminal.stage("reinforce", config.train.steps) as bar:
@@ -113,6 +138,12 @@ def learn(run: RunDirectory, start: Policy, terminal: Terminal) -> Policy:
                 terminal.warn(f"train.max_minutes is over at step {number}; go on with: rapo resume {run.path}")
                 break
     return trainer.policy
+
+
+def _notice_plain_updates(policy: Policy, terminal: Terminal) -> None:
+    """Say so when updates cannot share prefixes: the numbers stay the same, the time does not."""
+    if reason := packing_obstacle(policy.model):
+        terminal.warn(f"this model cannot share prefixes ({reason}); updates take the plain, slower path")
 
 
 def make_trainer(config: RunConfig, start: Policy, newest: Path | None = None) -> Trainer:
@@ -182,11 +213,23 @@ def measure(
     if battery and config.users.kind == "support":
         work += scripted()
     rows: list[Row] = []
-    with terminal.stage(title, sum(len(some) for _, some in work) * len(suite.users)) as bar:
+    with terminal.stage(title, sum(len(some) for _, some in work) * len(suite.users) * c.turns) as bar:
+        count = _TurnCount(c.turns, bar)
         for kind, some in work:
-            rows += suite.run(some, kind, lambda row: bar(len(rows)) if row is None else None)
-            bar(len(rows))
+            rows += suite.run(some, kind, count)
     return rows
+
+
+class _TurnCount:
+    """Moves a bar turn by turn; a row that its users ended early counts in full."""
+
+    def __init__(self, turns: int, bar: Bar) -> None:
+        self.turns, self.bar, self.done, self.rows = turns, bar, 0, 0
+
+    def __call__(self, row: Row | None) -> None:
+        self.rows += row is not None
+        self.done = self.done + 1 if row is None else self.rows * self.turns
+        self.bar(self.done)
 
 
 def _eval_users(config: RunConfig) -> dict[str, Any]:
@@ -237,8 +280,12 @@ def _figures(metrics: Mapping[str, float]) -> dict[str, str]:
 def _save_whole(policy: Policy, folder: Path) -> None:
     temporary = folder.with_name(f".tmp-{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    policy.save(temporary)
-    temporary.replace(folder)
+    try:
+        with disk_errors(folder):
+            policy.save(temporary)
+            temporary.replace(folder)
+    except SafetensorError as error:
+        raise RunError(f"{folder} cannot be written", got=str(error), fix="free some space") from error
 
 
 def _summary(run: RunDirectory, rows: Sequence[Row], seconds: float) -> dict[str, Any]:

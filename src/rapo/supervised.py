@@ -143,7 +143,7 @@ def _dialogues(config: RunConfig) -> list[tuple[Message, ...]]:
     if not c.files:
         return generic_dialogues(c.dialogues, derive_seed(config.run.seed, "sft"))
     loaded = load_conversations(c.files)
-    found = [talk.messages for talk in loaded.conversations if any(m.role == "assistant" for m in talk.messages)]
+    found = [talk.messages for talk in loaded.conversations if not talk.set_aside]
     if not found:
         raise DataError(
             "there is nothing to learn from", got=", ".join(map(str, c.files)), expected="dialogues with replies"

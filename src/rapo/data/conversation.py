@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from rapo.seeds import derive_seed
 from rapo.types import Dialogue, Message, Reaction, Role, Scale, Scenario, Turn
 
 RATING = Scale(1.0, 5.0, "rating")
@@ -60,6 +61,16 @@ class Conversation:
     end: float | None = None
     strategies: tuple[tuple[str, ...], ...] = ()
     source: str = ""
+
+    @property
+    def key(self) -> str:
+        """What copies of one conversation share, however their files spell it: the situation, or all that was said."""
+        return _letters(self.situation) or _letters("".join(message.content for message in self.messages))
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether it is one of the fifth that is kept for evaluation; the same for every copy and in every run."""
+        return derive_seed("set aside", self.key) % 5 == 0
 
     def to_scenario(self) -> Scenario:
         """The scenario this conversation starts from; its profile is empty.
@@ -184,3 +195,7 @@ def _known(rating: float | None, otherwise: float) -> float:
 
 def _last_rating(run: list[Said]) -> float | None:
     return next((one.rating for one in reversed(run) if one.rating is not None), None)
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text.lower() if char.isalnum())

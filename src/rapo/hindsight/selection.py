@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rapo.types import Dialogue, PivotalTurn
@@ -14,7 +15,7 @@ def select_pivotal(
 
     A turn counts by how far it moved the user's state, up or down, as a share of the scenario's scale. What is much or
     little is decided by comparison within the batch: in 15,369 reactions of LLM-played users a fixed threshold of 5 of
-    100 points kept 97% of the turns and one of 10 points 26%.
+    100 points kept 97% of the turns and one of 10 points 26%. A change that is no number does not count as a turn.
 
     Args:
         dialogues: the batch.
@@ -26,6 +27,7 @@ def select_pivotal(
         (i, t, after - before)
         for i, dialogue in enumerate(dialogues)
         for t, (before, after) in enumerate(zip(dialogue.trajectory, dialogue.trajectory[1:], strict=False))
+        if math.isfinite(after - before)
     ]
     scales = [dialogue.scenario.scale for dialogue in dialogues]
     by_size = sorted(turns, key=lambda turn: -abs(turn[2]) / (scales[turn[0]].high - scales[turn[0]].low))

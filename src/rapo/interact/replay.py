@@ -80,6 +80,8 @@ class ReplayUser:
         context_weight: share of the context.
         prior: pseudo-count of the corpus mean.
         max_opening: messages a scenario opens with, at most.
+        evaluation: start scenarios from the conversations set aside for evaluation only (True), from the others only
+            (False), or from all (None). Any of them may answer.
 
     Raises:
         ConfigError: an argument is out of range, or scikit-learn is not installed.
@@ -95,12 +97,13 @@ class ReplayUser:
         context_weight: float = 0.4,
         prior: float = 1.0,
         max_opening: int = 12,
+        evaluation: bool | None = None,
     ) -> None:
         _check(neighbours, reply_weight, context_weight, prior, max_opening)
         total = reply_weight + context_weight
         self._weights = reply_weight / total, context_weight / total
         self._neighbours, self._prior, self._max_opening = neighbours, prior, max_opening
-        self._talks = tuple(conversations)
+        self._talks, self._evaluation = tuple(conversations), evaluation
         self._exchanges = tuple(one for number, talk in enumerate(self._talks) for one in _exchanges(number, talk))
         self._index_owners()
         self._index_ratings()
@@ -127,6 +130,8 @@ class ReplayUser:
         rng = random.Random(f"replay/{seed}")
         deck = []
         for number, talk in enumerate(self._talks):
+            if self._evaluation not in (None, talk.set_aside):
+                continue
             points = list(_starts(talk, self._max_opening))
             rng.shuffle(points)
             deck += [(lap, rng.random(), number, point) for lap, point in enumerate(points)]
@@ -150,7 +155,7 @@ class ReplayUser:
         ]
 
     def _index_owners(self) -> None:
-        keys = [_key(talk) for talk in self._talks]
+        keys = [talk.key for talk in self._talks]
         self._group = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         self._group_of = {talk.id: self._group[key] for talk, key in zip(self._talks, keys, strict=True)}
         self._owner_N = np.array([self._group[keys[one.talk]] for one in self._exchanges], dtype=np.int64)
@@ -307,11 +312,6 @@ def _words(text: str) -> list[str]:
 
 def _letters(text: str) -> str:
     return "".join(char for char in text.lower() if char.isalnum())
-
-
-def _key(talk: Conversation) -> str:
-    """What copies of one conversation share, however their files spell it: the situation, or all that was said."""
-    return _letters(talk.situation) or _letters("".join(message.content for message in talk.messages))
 
 
 def _onto(scenario: Scenario, rating: float) -> float:

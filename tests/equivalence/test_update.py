@@ -1,0 +1,305 @@
+"""The hybrid update: the same gradient however it is computed, and only from what should teach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rapo import stages
+from rapo.config import RunConfig
+from rapo.models.policy import Policy
+from rapo.models.sampler import SampleRequest, sample
+from rapo.models.scratch import new_policy
+from rapo.optimize import update as room
+from rapo.optimize.optimizer import Optimizer
+from rapo.optimize.packing import PackedGroup, Segment, plain_logits
+from rapo.optimize.render import Example
+from rapo.optimize.update import Hybrid, RankedReply, TaughtReply, TrainingGroup, UpdateResult, update
+from rapo.progress import Terminal
+from rapo.records import RunDirectory
+
+TEXTS = ["I feel so alone since my friend moved away .", "Who could you call when the evening feels long ?"] * 20
+NUMBERS = Hybrid(
+    macro=1.0,
+    micro=0.7,
+    divergence="forward_kl",
+    top_k=0,
+    clip_low=0.2,
+    clip_high=0.28,
+    kl=0.0,
+    replay=0.5,
+    temperature=0.9,
+    groups_per_forward=2,
+    grad_clip=1e9,
+)
+
+
+def made(seed: int) -> Policy:
+    policy = new_policy(TEXTS, vocab_size=300, hidden=16, layers=2, heads=2, max_context=96, seed=seed)
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight.mul_(6)
+    # Float64 keeps rounding out of the comparisons, all but that of RMSNorm, which works in float32 even then.
+    policy.model.double().requires_grad_(True)
+    return policy
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return made(3)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Policy:
+    return made(4)
+
+
+class Recorder(Optimizer):
+    """Keeps the gradient of the step (missing ones as zeros) and lets the weights be."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy, lr=1.0)
+        self.parameters = list(policy.model.parameters())
+        self.gradient: Tensor | None = None
+
+    def step(self, *, scale: float = 1.0) -> None:
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        self.gradient = torch.cat([grad.flatten() for grad in found])
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def groups() -> list[TrainingGroup]:
+    """Six groups of different make: 0-3 ranked and 0-3 taught replies of different lengths, 4 tied, 5 only taught."""
+    draw = torch.Generator().manual_seed(5)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        length = int(torch.randint(low, high, (), generator=draw))
+        return tuple(torch.randint(3, 290, (length,), generator=draw).tolist())
+
+    def ranked(advantage: float) -> RankedReply:
+        body = ids(2, 9)
+        # About what a random model gives, so that some ratios clip and some do not.
+        logps = -6 + 2 * torch.rand(len(body), generator=draw)
+        return RankedReply(body, tuple(logps.tolist()), advantage)
+
+    advantages = [(1.2, -0.3, -0.9), (0.7, -0.7), (1.0, -1.0), (1.4, -0.7, -0.7), (0.0, 0.0), ()]
+    return [
+        TrainingGroup(
+            ids(3, 20),
+            tuple(ranked(each) for each in some),
+            tuple(TaughtReply(ids(2, 7), feedback=ids(3, 8)) for _ in range((2, 0, 1, 3, 1, 2)[g])),
+        )
+        for g, some in enumerate(advantages)
+    ]
+
+
+def gradient(
+    policy: Policy, lessons: list[TrainingGroup], numbers: Hybrid = NUMBERS, **options: object
+) -> tuple[Tensor, UpdateResult]:
+    recorder = Recorder(policy)
+    result = update(policy, recorder, lessons, numbers, **options)  # type: ignore[arg-type]
+    assert recorder.gradient is not None
+    return recorder.gradient, result
+
+
+def assert_same(got: Tensor, want: Tensor, within: float) -> None:
+    assert want.norm() > 1e-2
+    assert (got - want).norm() <= within * want.norm()
+
+
+REPLAY = [Example((5, 6, 7, 8, 9), (False, False, True, True, True)), Example((9, 8, 7), (False, True, True))]
+
+
+@pytest.mark.parametrize("per_forward", [2, 6])
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
+def test_groups_per_forward_changes_nothing(
+    policy: Policy, teacher: Policy, per_forward: int, divergence: str
+) -> None:
+    options = {"teacher": teacher, "reference": teacher, "replay": REPLAY}
+    numbers = replace(NUMBERS, kl=0.1, divergence=divergence, groups_per_forward=1)
+    want, one = gradient(policy, groups(), numbers, **options)
+    got, many = gradient(policy, groups(), replace(numbers, groups_per_forward=per_forward), **options)
+    assert_same(got, want, 1e-6)
+    assert many.metrics == pytest.approx(one.metrics, rel=1e-6)
+    assert {"replay_loss", "divergence", "reference_kl", "clip_share", "entropy", "gradient_norm"} <= many.metrics.keys()
+    assert [len(some) for some in many.divergences] == [2, 0, 1, 3, 1, 2]
+    for mine, theirs in zip(many.divergences, one.divergences, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6)
+
+
+def test_token_counts_and_mean_divergence_by_hand(policy: Policy, teacher: Policy) -> None:
+    lessons = groups()
+    _, result = gradient(policy, lessons, teacher=teacher)
+    # The tied group 4 has no say in the macro term.
+    assert result.metrics["macro_tokens"] == sum(len(r.ids) for g in lessons[:4] for r in g.ranked)
+    sizes = [[len(reply.ids) for reply in group.taught] for group in lessons]
+    assert result.metrics["micro_tokens"] == sum(map(sum, sizes))
+    weighted = sum(n * d for ns, ds in zip(sizes, result.divergences, strict=True) for n, d in zip(ns, ds, strict=True))
+    assert result.metrics["divergence"] == pytest.approx(weighted / result.metrics["micro_tokens"])
+
+
+def test_tied_and_empty_groups_teach_nothing(policy: Policy) -> None:
+    tied = [replace(groups()[4], taught=())]
+    empty = TrainingGroup((5, 6, 7))
+    before = [parameter.clone() for parameter in policy.model.parameters()]
+    for lessons in ([], tied, [empty], [empty, *tied]):
+        # No step at all: an optimizer with momentum would move the weights even for a gradient of zero.
+        result = update(policy, Optimizer(policy, lr=1.0), lessons, NUMBERS)
+        assert result.metrics == {}
+        assert result.divergences == [[] for _ in lessons]
+    assert all(torch.equal(was, now) for was, now in zip(before, policy.model.parameters(), strict=True))
+    # And beside others they change nothing, not even a denominator.
+    alone, one = gradient(policy, groups()[:1], replace(NUMBERS, micro=0))
+    among, two = gradient(policy, [*tied, groups()[0], empty], replace(NUMBERS, micro=0))
+    assert torch.equal(alone, among)
+    assert one.metrics == two.metrics
+
+
+def test_no_gradient_reaches_the_teacher(policy: Policy, teacher: Policy) -> None:
+    assert all(parameter.requires_grad for parameter in teacher.model.parameters())
+    gradient(policy, groups(), replace(NUMBERS, kl=0.1), teacher=teacher, reference=teacher)
+    assert all(parameter.grad is None for parameter in teacher.model.parameters())
+
+
+def test_a_live_teacher_is_as_still_as_a_frozen_one(policy: Policy) -> None:
+    live, _ = gradient(policy, groups(), replace(NUMBERS, macro=0), teacher=policy)
+    frozen, _ = gradient(policy, groups(), replace(NUMBERS, macro=0), teacher=policy.clone())
+    assert torch.equal(live, frozen)
+    assert live.norm() > 1e-2
+
+
+def test_hybrid_is_macro_plus_lambda_micro(policy: Policy, teacher: Policy) -> None:
+    both, _ = gradient(policy, groups(), teacher=teacher)
+    macro, grpo = gradient(policy, groups(), replace(NUMBERS, micro=0), teacher=teacher)
+    micro, distilled = gradient(policy, groups(), replace(NUMBERS, macro=0, micro=1.0), teacher=teacher)
+    assert_same(both, macro + 0.7 * micro, 1e-6)
+    # Each alone is what it is without the other's replies.
+    without, _ = gradient(policy, [replace(group, taught=()) for group in groups()], replace(NUMBERS, micro=0))
+    assert_same(macro, without, 1e-6)
+    without, _ = gradient(policy, [replace(g, ranked=()) for g in groups()], replace(NUMBERS, micro=1), teacher=teacher)
+    assert_same(micro, without, 1e-6)
+    assert "divergence" not in grpo.metrics and "clip_share" not in distilled.metrics
+
+
+def test_micro_term_against_the_plain_formula(policy: Policy, teacher: Policy) -> None:
+    # KL(teacher(. | prompt, feedback, y<t) || student(. | prompt, y<t)), mean over all taught tokens of the step.
+    total = torch.zeros((), dtype=torch.float64)
+    tokens = 0
+    for group in groups():
+        for reply in group.taught:
+            alone = PackedGroup(group.prompt, (Segment(reply.ids),))
+            told = PackedGroup((*group.prompt, *reply.feedback), (Segment(reply.ids),))
+            p = plain_logits(teacher.model, [told]).detach().log_softmax(-1)
+            q = plain_logits(policy.model, [alone]).log_softmax(-1)
+            total = total + (p.exp() * (p - q)).sum()
+            tokens += len(reply.ids)
+    (0.7 * total / tokens).backward()
+    want = torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()])
+    policy.model.zero_grad(set_to_none=True)
+    # The teacher's log-probabilities are taken in float32.
+    got, _ = gradient(policy, groups(), replace(NUMBERS, macro=0), teacher=teacher)
+    assert_same(got, want, 1e-5)
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.1])
+def test_packed_equals_plain(policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch, kl: float) -> None:
+    numbers, options = replace(NUMBERS, kl=kl), {"teacher": teacher, "reference": teacher}
+    packed, one = gradient(policy, groups(), numbers, **options)
+    asked: list[bool] = []
+    logits = room.completion_logits
+    monkeypatch.setattr(room, "packing_obstacle", lambda model: "a test says so")
+    monkeypatch.setattr(
+        room, "completion_logits", lambda *args, packed: (asked.append(packed), logits(*args, packed=packed))[1]
+    )
+    plain, two = gradient(policy, groups(), numbers, **options)
+    assert set(asked) == {False}
+    assert_same(packed, plain, 1e-5)
+    assert one.metrics == pytest.approx(two.metrics, rel=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_recorded_distributions_equal_a_forward_of_the_teacher(policy: Policy, teacher: Policy, top_k: int) -> None:
+    lessons, prompts = groups(), []
+    for group in lessons:
+        prompts += [(*group.prompt, *reply.feedback) for reply in group.taught]
+    requests = [SampleRequest(prompt, (i,)) for i, prompt in enumerate(prompts)]
+    sampled = sample(teacher, requests, max_tokens=8, temperature=0.7, record_top_k=top_k)
+    written = iter(each[0] for each in sampled)
+    taken = [[(reply, next(written)) for reply in group.taught] for group in lessons]
+    recorded, asked = (
+        [
+            replace(
+                group,
+                taught=tuple(
+                    TaughtReply(new.completion.token_ids, new.teacher if known else None, () if known else old.feedback)
+                    for old, new in some
+                ),
+            )
+            for group, some in zip(lessons, taken, strict=True)
+        ]
+        for known in (True, False)
+    )
+    numbers = replace(NUMBERS, top_k=top_k, macro=0)
+    want, one = gradient(policy, asked, numbers, teacher=teacher)
+    got, two = gradient(policy, recorded, numbers)
+    assert_same(got, want, 1e-5)
+    assert two.metrics == pytest.approx(one.metrics, rel=1e-5)
+
+
+def test_missing_teacher_is_an_error(policy: Policy) -> None:
+    with pytest.raises(ValueError, match="need a teacher"):
+        gradient(policy, groups())
+
+
+def test_gradients_are_clipped_and_the_norm_before_is_logged(policy: Policy, teacher: Policy) -> None:
+    free, one = gradient(policy, groups(), teacher=teacher)
+    clipped, two = gradient(policy, groups(), replace(NUMBERS, grad_clip=0.01), teacher=teacher)
+    assert one.metrics["gradient_norm"] == two.metrics["gradient_norm"] == pytest.approx(float(free.norm()))
+    assert float(clipped.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunDirectory]:
+    with RunDirectory.create(tmp_path / "run", RunConfig()) as made:
+        yield made
+
+
+class NoSteps(Exception):
+    """Raised where training would start."""
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_plain_updates_are_announced_once(
+    policy: Policy,
+    run: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    attention: str,
+) -> None:
+    class Idle:
+        def __init__(self) -> None:
+            self.policy = policy
+
+        def step(self, number: int) -> None:
+            raise NoSteps
+
+    monkeypatch.setattr(stages, "make_trainer", lambda *_: Idle())
+    policy.model.set_attn_implementation(attention)
+    with pytest.raises(NoSteps):
+        stages.learn(run, policy, Terminal(quiet=True))
+    shown = " ".join(capsys.readouterr().err.split())
+    notice = "this model cannot share prefixes (its attention is eager, not sdpa); updates take the plain, slower path"
+    assert shown == (f"warning: {notice}" if attention == "eager" else "")
+
+
+def test_an_unpackable_model_learns_the_same(policy: Policy, teacher: Policy) -> None:
+    packed, _ = gradient(policy, groups(), teacher=teacher)
+    policy.model.set_attn_implementation("eager")
+    assert room.packing_obstacle(policy.model) is not None
+    plain, _ = gradient(policy, groups(), teacher=teacher)
+    assert_same(plain, packed, 1e-5)
