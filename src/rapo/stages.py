@@ -37,7 +37,7 @@ from rapo.parts import make_judge, make_users
 from rapo.progress import Bar, Terminal
 from rapo.records import RunDirectory, atomic_write, disk_errors, from_json, read_records, to_json
 from rapo.seeds import derive_seed
-from rapo.supervised import check_gate, correction_lessons, load_policy, measure_gate, supervise
+from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, supervise
 from rapo.trainer import Step, Trainer
 from rapo.worlds.support.corpus import correction_examples
 
@@ -148,7 +148,8 @@ def _notice_plain_updates(policy: Policy, terminal: Terminal) -> None:
 
 def make_trainer(config: RunConfig, start: Policy, newest: Path | None = None) -> Trainer:
     """A trainer at its first step, or as it stood at the checkpoint ``newest``."""
-    policy = load_policy(config, str(newest)) if newest else start.clone(trainable=True)
+    # A clone in both cases: safetensors leaves weights at any address, and matrix products round by alignment.
+    policy = (load_policy(config, str(newest)) if newest else start).clone(trainable=True)
     policy.model.requires_grad_(True)
     trainer = Trainer(
         config,
@@ -243,9 +244,8 @@ def _replay(config: RunConfig, policy: Policy) -> Callable[[int], Sequence[Examp
     if count == 0 or config.update.micro == 0:
         return lambda step: ()
     pool = [
-        example
+        correction_lesson(policy, config, each)
         for each in correction_examples(REPLAY_POOL, derive_seed(config.run.seed, "replay"))
-        for example in correction_lessons(policy, config, each)
     ]
     return lambda step: Random(derive_seed(config.run.seed, "replay", step)).sample(pool, count)
 

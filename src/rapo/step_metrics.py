@@ -10,7 +10,7 @@ from rapo.types import Candidate, Completion, Correction, Dialogue, Group
 
 
 def step_metrics(dialogues: Sequence[Dialogue], groups: Sequence[Group]) -> dict[str, float]:
-    """Everything that can be read off the dialogues played and the groups judged; NaN where there was nothing to read."""
+    """What can be read off the dialogues played and the groups judged; NaN where there was nothing to read."""
     candidates = [candidate for group in groups for candidate in group.candidates]
     judged = [group for group in groups if group.feedback is not None]
     corrections = [correction for group in groups for correction in group.corrections]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+import torch
+
 from rapo.config import RunConfig
 from rapo.data import load_conversations
 from rapo.errors import DataError, GateError
@@ -51,7 +53,7 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
     policy = load_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
     head = _head(config)
     examples = [example for messages in dialogues for example in dialogue_examples(policy, (*head, *messages))]
-    examples += [example for each in corrections for example in correction_lessons(policy, config, each)]
+    examples += [correction_lesson(policy, config, each) for each in corrections]
     drills = [] if c.files else practice_dialogues(c.practice, derive_seed(config.run.seed, "sft"))
     practice = [example for messages in drills for example in dialogue_examples(policy, (*head, *messages))]
     _check_lengths(examples, policy)
@@ -76,14 +78,9 @@ def load_policy(config: RunConfig, path: str | None = None) -> Policy:
     )
 
 
-def correction_lessons(policy: Policy, config: RunConfig, correction: CorrectionExample) -> list[Example]:
-    """A correction and its further rounds in the teacher's prompt format; only corrected replies are learnt."""
-    messages = [*_head(config), *correction.dialogue.messages]
-    first, reply = len(messages) + 1, correction.reply
-    for critique, target in ((correction.critique, correction.target), *correction.further):
-        messages = [*teacher_messages(messages, reply, critique)]
-        reply = target
-    return dialogue_examples(policy, (*messages, Message("assistant", reply)), first=first)
+def correction_lesson(policy: Policy, config: RunConfig, correction: CorrectionExample) -> Example:
+    """A correction in the teacher's prompt format; only the corrected reply is learnt."""
+    return reply_example(policy, _teacher_prompt(config, correction), correction.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +95,7 @@ def measure_gate(policy: Policy, config: RunConfig) -> Gate:
     """Measure the two skills reinforcement learning in the embedded world cannot start without."""
     seed = derive_seed(config.run.seed, "gate")
     cases = correction_examples(config.gate.cases, seed, evaluation=True, failed_only=True)
-    facts = [
-        only_words(policy, reply_example(policy, _teacher_prompt(config, case), case.target), case.facts)
-        for case in cases
-        if case.facts
-    ]
+    facts = [only_words(policy, correction_lesson(policy, config, case), case.facts) for case in cases if case.facts]
     return Gate(mean_loss(policy, facts, batch_tokens=config.sft.batch_tokens), _lift(policy, config, cases))
 
 
@@ -166,7 +159,7 @@ def _from_scratch(
         max_context=p.max_context,
         seed=config.run.seed,
     )
-    policy.model.to(device=config.run.device, dtype=DTYPES[config.run.dtype])  # type: ignore[arg-type]
+    torch.nn.Module.to(policy.model, device=config.run.device, dtype=DTYPES[config.run.dtype])
     return policy
 
 
@@ -177,9 +170,10 @@ def _head(config: RunConfig) -> tuple[Message, ...]:
 def _check_lengths(examples: Sequence[Example], policy: Policy) -> None:
     longest = max(len(example.ids) for example in examples)
     if longest > policy.max_context:
+        number = sum(len(example.ids) > policy.max_context for example in examples)
         raise DataError(
-            "a dialogue is longer than the model's context",
-            got=f"{longest} tokens",
+            f"{number} of {len(examples)} dialogues are longer than the model's context",
+            got=f"up to {longest} tokens",
             expected=f"at most {policy.max_context}",
             fix="raise policy.max_context, or shorten the dialogues",
         )

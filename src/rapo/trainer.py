@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,8 @@ class Step:
         dialogues: what was played.
         groups: the branched turns with candidates, echoes, feedback and corrections.
         advantages: of every candidate, group by group; zeros where feedback is missing or ties.
-        divergences: student from teacher, nats per token, of every taught reply, group by group.
+        divergences: student from teacher, nats per token, of every correction (of every candidate with
+            ``update.along=own``), group by group; NaN where it was not learnt from.
         metrics: see the glossary in ``docs/algorithm.md``.
     """
 
@@ -75,7 +77,7 @@ class Trainer:
         self.config, self.policy, self.start, self.judge, self.replay = config, policy, start, judge, replay
         self.users = _CountingUsers(users)
         self.optimizer = Optimizer(policy, lr=config.update.lr)
-        kinds = {"ema": policy.clone, "frozen": lambda: start, "live": lambda: policy}
+        kinds: dict[str, Callable[[], Policy]] = {"ema": policy.clone, "frozen": lambda: start, "live": lambda: policy}
         self.teacher = kinds[config.teacher.kind]()
 
     def step(self, number: int) -> Step:
@@ -163,14 +165,17 @@ class Trainer:
         number: int,
     ) -> UpdateResult:
         c = self.config.update
+        judged = [i for i, group in enumerate(groups) if group.feedback is not None]
+        taught = {
+            i: self._own_tokens(groups[i]) if c.along == "own" else _taught(groups[i], recorded[i]) for i in judged
+        }
         lessons = [
             TrainingGroup(
-                self._prompt(group.pivot.dialogue.messages),
-                _ranked(group, mine),
-                self._own_tokens(group) if c.along == "own" else _taught(group, theirs),
+                self._prompt(groups[i].pivot.dialogue.messages),
+                _ranked(groups[i], advantages[i]),
+                tuple(taught[i].values()),
             )
-            for group, mine, theirs in zip(groups, advantages, recorded, strict=True)
-            if group.feedback is not None
+            for i in judged
         ]
         replay = self.replay(number) if c.micro > 0 else ()
         result = update(
@@ -183,8 +188,12 @@ class Trainer:
             replay=replay,
         )
         result.metrics["kl_to_start"] = kl_to(self.start, self.policy, lessons[: c.groups_per_forward])
-        found = iter(result.divergences)
-        result.divergences = [next(found) if group.feedback is not None else [] for group in groups]
+        width = {i: len(g.candidates if c.along == "own" else g.corrections) for i, g in enumerate(groups)}
+        aligned = [[math.nan] * width[i] for i in range(len(groups))]
+        for i, values in zip(judged, result.divergences, strict=True):
+            for place, value in zip(taught[i], values, strict=False):
+                aligned[i][place] = value
+        result.divergences = aligned
         return result
 
     def _numbers(self, number: int) -> Hybrid:
@@ -205,14 +214,14 @@ class Trainer:
         )
 
     def _teacher_prompt(self, group: Group, i: int) -> tuple[int, ...]:
-        assert group.feedback is not None
-        reply, critique = group.candidates[i].completion.text, group.feedback[i].critique
+        critique = group.feedback[i].critique if group.feedback else ""
+        reply = group.candidates[i].completion.text
         return self._prompt(teacher_messages(group.pivot.dialogue.messages, reply, critique))
 
-    def _own_tokens(self, group: Group) -> tuple[TaughtReply, ...]:
-        """The failed candidates themselves, for the teacher to comment on token by token."""
+    def _own_tokens(self, group: Group) -> dict[int, TaughtReply]:
+        """The failed candidates themselves by their place, for the teacher to comment on token by token."""
         prompt = self._prompt(group.pivot.dialogue.messages)
-        taught = []
+        taught = {}
         for i in _failed(group, self.config.correct.below, len(group.candidates), 0):
             told = self._teacher_prompt(group, i)
             if told[: len(prompt)] != prompt:
@@ -220,8 +229,8 @@ class Trainer:
                     "the chat template renders a past reply differently from the one being written",
                     fix="use update.along=corrections with this model",
                 )
-            taught.append(TaughtReply(group.candidates[i].completion.token_ids, feedback=told[len(prompt) :]))
-        return tuple(taught)
+            taught[i] = TaughtReply(group.candidates[i].completion.token_ids, feedback=told[len(prompt) :])
+        return taught
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -254,13 +263,13 @@ def _ranked(group: Group, advantages: Sequence[float]) -> tuple[RankedReply, ...
     )
 
 
-def _taught(group: Group, recorded: Sequence[TeacherDistribution]) -> tuple[TaughtReply, ...]:
-    """The corrections worth learning from: finished, and not found to be worse than what they correct."""
-    return tuple(
-        TaughtReply(correction.completion.token_ids, teacher)
-        for correction, teacher in zip(group.corrections, recorded, strict=True)
+def _taught(group: Group, recorded: Sequence[TeacherDistribution]) -> dict[int, TaughtReply]:
+    """The corrections worth learning from, by place: finished, and not found to be no better than the reply."""
+    return {
+        place: TaughtReply(correction.completion.token_ids, teacher)
+        for place, (correction, teacher) in enumerate(zip(group.corrections, recorded, strict=True))
         if correction.completion.finished and (correction.reaction is None or improves(group, correction))
-    )
+    }
 
 
 def _key(seed: int, purpose: str, group: Group, i: int) -> int:

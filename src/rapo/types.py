@@ -22,7 +22,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The range of a user's state; higher is always better for the user (ease = 10 - distress, a rating of 1-5, ...)."""
+    """The range of a user's state; higher is better for the user (ease = 10 - distress, a rating of 1-5, ...)."""
 
     low: float = 0.0
     high: float = 10.0
@@ -153,7 +153,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """The judge's word on one candidate: ``rank`` 1 is best, ties share their mean rank; the critique is for the policy."""
+    """The judge's word on one candidate: ``rank`` 1 is best, ties share their mean; the critique is for the policy."""
 
     rank: float
     critique: str
@@ -161,7 +161,7 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What the feedback-aware teacher wrote instead of candidate number ``candidate``; its reaction if it was verified."""
+    """What the feedback-aware teacher wrote instead of candidate ``candidate``; its reaction if it was verified."""
 
     candidate: int
     completion: Completion

@@ -21,12 +21,34 @@ from rapo.cli import main
 from rapo.recipes import recipe_path
 
 DEMO = str(recipe_path("demo"))
-MODEL = ("policy.hidden=32", "policy.layers=1", "policy.heads=2", "policy.max_tokens=16", "run.threads=1")
-CORPUS = ("sft.practice=20", "sft.dialogues=20", "sft.corrections=20")
-STEPS = ("train.steps=4", "train.save_every=2", "play.dialogues=4", "branch.candidates=3", "gate.enabled=false")
+MODEL = ("policy.hidden=32", "policy.layers=1", "policy.heads=2", "policy.max_tokens=24", "run.threads=1")
+# Just enough to write sentences: the seeker takes word salad for word salad, and a group of ties teaches nothing.
+CORPUS = (
+    "sft.practice=20",
+    "sft.dialogues=100",
+    "sft.corrections=50",
+    "sft.epochs=2",
+    "sft.batch_tokens=384",
+    "sft.lr=0.02",
+)
+STEPS = (
+    "teacher.replay=2",
+    "train.steps=4",
+    "train.save_every=2",
+    "play.dialogues=4",
+    "branch.candidates=3",
+    "gate.enabled=false",
+)
 EVAL = ("eval.dialogues=4", "eval.turns=2", "eval.bootstrap=50", "eval.exploits=false")
 TINY = (*MODEL, *CORPUS, *STEPS, *EVAL)
-ONE_STEP = ("train.steps=1", "eval.dialogues=1", "eval.turns=1", "eval.populations=[familiar]")
+ONE_STEP = (
+    "train.steps=1",
+    "teacher.replay=0",
+    "select.share=0.7",
+    "eval.dialogues=1",
+    "eval.turns=1",
+    "eval.populations=[familiar]",
+)
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,11 @@ def test_the_model_loads_with_transformers_alone(trained, folder):
         "update.divergence=reverse_kl",
         "update.kl=0.1",
         "judge.permutations=2",
+        "teacher.replay=2",
     ],
 )
 def test_every_variant_takes_a_step(train, start, override):
-    run = train(*ONE_STEP, override, "teacher.replay=2")
+    run = train(*ONE_STEP, override)
     (row,) = records(run, "metrics")
     missing = {name for name, value in row.items() if value is None}
     assert missing <= MAY_BE_MISSING, missing

@@ -117,16 +117,21 @@ REPLAY = [Example((5, 6, 7, 8, 9), (False, False, True, True, True)), Example((9
 
 @pytest.mark.parametrize("per_forward", [2, 6])
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
-def test_groups_per_forward_changes_nothing(
-    policy: Policy, teacher: Policy, per_forward: int, divergence: str
-) -> None:
+def test_groups_per_forward_changes_nothing(policy: Policy, teacher: Policy, per_forward: int, divergence: str) -> None:
     options = {"teacher": teacher, "reference": teacher, "replay": REPLAY}
     numbers = replace(NUMBERS, kl=0.1, divergence=divergence, groups_per_forward=1)
     want, one = gradient(policy, groups(), numbers, **options)
     got, many = gradient(policy, groups(), replace(numbers, groups_per_forward=per_forward), **options)
     assert_same(got, want, 1e-6)
     assert many.metrics == pytest.approx(one.metrics, rel=1e-6)
-    assert {"replay_loss", "divergence", "reference_kl", "clip_share", "entropy", "gradient_norm"} <= many.metrics.keys()
+    assert {
+        "replay_loss",
+        "divergence",
+        "reference_kl",
+        "clip_share",
+        "entropy",
+        "gradient_norm",
+    } <= many.metrics.keys()
     assert [len(some) for some in many.divergences] == [2, 0, 1, 3, 1, 2]
     for mine, theirs in zip(many.divergences, one.divergences, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Generative hindsight feedback: the reward model sees a whole group, echoes included, and returns ranks and critiques."""
+"""Generative hindsight feedback: the reward model sees a whole group, echoes included, and ranks and criticises it."""
 
 from __future__ import annotations
 

@@ -46,13 +46,13 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(weights, list(update.unbind()), alpha=scale)
 
     def _momentum(self, weight: Tensor, momentum: float) -> Tensor:
-        assert weight.grad is not None
+        gradient: Tensor = weight.grad  # type: ignore[assignment]
         state = self.state[weight]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(weight)
         buffer: Tensor = state["momentum_buffer"]
-        buffer.lerp_(weight.grad, 1 - momentum)
-        return weight.grad.lerp(buffer, momentum)
+        buffer.lerp_(gradient, 1 - momentum)
+        return gradient.lerp(buffer, momentum)
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -63,4 +63,5 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result

@@ -24,8 +24,10 @@ def reply_example(policy: Policy, context: Sequence[Message], reply: str) -> Exa
     return Example((*prompt, *tokens), (False,) * len(prompt) + (True,) * len(tokens))
 
 
-def dialogue_examples(policy: Policy, messages: Sequence[Message], *, first: int = 0) -> list[Example]:
+def dialogue_examples(policy: Policy, messages: Sequence[Message], *, first: int = 1) -> list[Example]:
     """The replies of a dialogue from message number ``first`` on, each learnt in the context it will be written in.
+
+    What nobody has asked for, a greeting that opens the dialogue, is context and not a reply.
 
     One sequence where the chat template only ever appends. Templates that render a past turn differently from the one
     being written (they drop its reasoning, say) give one sequence per reply.

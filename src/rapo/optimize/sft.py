@@ -37,7 +37,7 @@ def train_sft(
     grad_clip: float,
     on_step: Callable[[SftStep], None] = lambda step: None,
 ) -> None:
-    """Train on the batches in order; the learning rate rises over ``warmup`` of the steps and falls linearly to a tenth."""
+    """Train on the batches in order; the rate rises over ``warmup`` of the steps and then falls linearly to a tenth."""
     policy.model.train()
     for step, batch in enumerate(batches):
         loss, count = batch_loss(policy, batch)
@@ -82,10 +82,8 @@ def mean_loss(policy: Policy, examples: Sequence[Example], *, batch_tokens: int)
     return sum(loss.item() for loss, _ in parts) / count if count else math.nan
 
 
-def make_batches(
-    examples: Sequence[Example], *, batch_tokens: int, epochs: float, seed: int
-) -> list[list[Example]]:
-    """Batches of at most ``batch_tokens`` padded tokens (one example at least) for ``epochs`` passes, examples shuffled.
+def make_batches(examples: Sequence[Example], *, batch_tokens: int, epochs: float, seed: int) -> list[list[Example]]:
+    """Batches of at most ``batch_tokens`` padded tokens (one example at least) for ``epochs`` passes, shuffled.
 
     Examples of like length share a batch, within a window of 256, so that little is padding.
     """

@@ -38,7 +38,7 @@ class TaughtReply:
     Attributes:
         ids: the correction, or the candidate itself (the own-token variant).
         teacher: the teacher's next-token distributions where they were recorded while it decoded ``ids``.
-        feedback: else the ids that only the teacher reads between the shared context and ``ids``: failed reply, critique.
+        feedback: else what only the teacher reads between the context and ``ids``: failed reply and critique.
     """
 
     ids: tuple[int, ...]
@@ -198,7 +198,7 @@ def _macro(
 
 
 def _teacher_logps(groups: Sequence[TrainingGroup], teacher: Policy | None, top_k: int) -> tuple[Tensor, Tensor | None]:
-    """The teacher's log-probabilities [N, B], and the tokens [N, K] they are bucketed by (None: the full vocabulary)."""
+    """The teacher's log-probabilities [N, B], and the tokens [N, K] they are bucketed by (None: all tokens)."""
     recorded = [reply.teacher for group in groups for reply in group.taught if reply.teacher is not None]
     if recorded:
         ids = [each.ids for each in recorded if each.ids is not None]

@@ -8,13 +8,11 @@ from random import Random
 from rapo.interact.play import play
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue, Message, Reaction
-from rapo.worlds.support.judge import criticise, landing, wish
-from rapo.worlds.support.language import MOVE_FOR, NEEDS, facts_in
+from rapo.worlds.support.judge import criticise, landing
+from rapo.worlds.support.language import MOVE_FOR, facts_in
 from rapo.worlds.support.policies import Rule, Scripted, generic, make_move, random_move
 from rapo.worlds.support.reader import read_need
 from rapo.worlds.support.seeker import SupportWorld
-
-FURTHER = 0  # a few more corrections per context teach more per token than a new context does
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,6 @@ class CorrectionExample:
         critique: what the judge wrote about it.
         target: a reply that does what the critique asks for; the same one where the critique finds nothing to change.
         facts: the seeker's words that ``target`` takes from the dialogue.
-        further: more critiques with a reply that follows each, as if the one before had failed too.
     """
 
     dialogue: Dialogue
@@ -37,7 +34,6 @@ class CorrectionExample:
     critique: str
     target: str
     facts: tuple[str, ...]
-    further: tuple[tuple[str, str], ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -102,11 +98,4 @@ def _correction(dialogue: Dialogue, turn: int) -> CorrectionExample:
         random = Random(derive_seed("target", dialogue.scenario.id, turn))
         target = make_move(before, MOVE_FOR[wanted or "heard"], random)
     facts = tuple(sorted(value for _, value in facts_in(target)))
-    further = _further(before, Random(derive_seed("further", dialogue.scenario.id, turn)))
-    return CorrectionExample(before, last.reply, last.reaction, critique, target, facts, further)
-
-
-def _further(dialogue: Dialogue, random: Random) -> tuple[tuple[str, str], ...]:
-    """Critiques that ask for one need after another, whatever was said last: it is the critique that must be followed."""
-    needs = random.sample(NEEDS, FURTHER)
-    return tuple((wish(need, random), make_move(dialogue, MOVE_FOR[need], random)) for need in needs)
+    return CorrectionExample(before, last.reply, last.reaction, critique, target, facts)

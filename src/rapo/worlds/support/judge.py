@@ -18,16 +18,16 @@ LANDINGS = (
     r"do not know|if you say so|well",
     r"\bno\b|does not help|not really",
     r"forget it|worse|hurts|stop here|someone else",
-    r"follow|sense",
+    r"follow|sense|are you saying",
 )
 COMPLAINTS = {
     "lost": r"follow|sense",
     "advice": r"telling me what to do|ask for advice",
     "stock": r"everybody says|cards",
-    "repeated": r"said that before|said before|\bagain\.$",
     "invented": r"never said|where did you get",
     "crowded": r"too much|slow down",
     "parroted": r"own words|repeat me",
+    "repeated": r"said that before|said before|\bagain\.$",
     "unfit": r"nothing to do|would that help|not help with",
     "vague": r"to anyone|about me|anyone could",
     "missed": r"not what i need|asking for|need something else",
@@ -67,19 +67,13 @@ def complaint(echo: str) -> str | None:
 def criticise(reply: str, echo: str, wanted: str | None) -> str:
     """What to change, or that nothing needs to change."""
     texts = language()["critiques"]
-    random = Random(derive_seed("critique", reply, echo))
-    choose = random.choice
+    choose = Random(derive_seed("critique", reply, echo)).choice
     if landing(echo) == 0:
         return str(choose(texts["good"]))
     problem = complaint(echo)
     said = [choose(texts["defects"][problem])] if problem else []
-    return " ".join([*said, wish(wanted, random)])
-
-
-def wish(wanted: str | None, random: Random) -> str:
-    """The part of a critique that asks for something."""
-    texts = language()["critiques"]
-    return str(random.choice(texts["wants"][wanted] if wanted else texts["unclear"]))
+    said.append(choose(texts["wants"][wanted] if wanted else texts["unclear"]))
+    return " ".join(said)
 
 
 def _beginning(echo: str) -> str:

@@ -1,4 +1,4 @@
-"""The English of the embedded support world: what can be told, asked, felt and answered, read from ``language.yaml``."""
+"""The English of the embedded support world: what can be told, asked and answered, read from ``language.yaml``."""
 
 from __future__ import annotations
 

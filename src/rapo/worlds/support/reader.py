@@ -32,7 +32,7 @@ class Reading:
     Attributes:
         moves: the moves made, each once, in order.
         told: how many different facts of the seeker's own it names.
-        fit: per advice move, whether its content is for this problem: True, False (for another one), None (cannot tell).
+        fit: per advice move, whether its content is for this problem: True, False (another one), None (unclear).
         defects: what is wrong with it, out of lost, stock, repeated, invented, crowded, parroted.
         stock: the number of stock phrases.
     """

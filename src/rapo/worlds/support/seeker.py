@@ -63,7 +63,7 @@ class SupportWorld:
 
     Args:
         population: whose wording, needs and tolerances: ``familiar`` (to train on) or ``held_out``.
-        evaluation: draw only scenarios whose facts are set aside for evaluation (one in five); training never sees them.
+        evaluation: draw only scenarios whose facts are set aside for evaluation (one in five).
     """
 
     def __init__(self, population: Population = "familiar", *, evaluation: bool = False) -> None:
