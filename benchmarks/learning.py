@@ -73,10 +73,22 @@ def train_variant(start: str, variant: str, seed: int, calls: int, changes: Sequ
     seconds = time.perf_counter() - began
     rows = measure(config, {variant: trainer.policy}, Terminal(quiet=True), title="", battery=False)
     scores = {
-        row.population: {"change": row.outcome.change.mean, "resolved": row.outcome.resolved, "distinct_2": row.outcome.distinct_2}
+        row.population: {
+            "change": row.outcome.change.mean,
+            "resolved": row.outcome.resolved,
+            "distinct_2": row.outcome.distinct_2,
+        }
         for row in rows
     }
-    return {"variant": variant, "seed": seed, "steps": number, "calls": used, "seconds": seconds, "scores": scores, "curve": curve}
+    return {
+        "variant": variant,
+        "seed": seed,
+        "steps": number,
+        "calls": used,
+        "seconds": seconds,
+        "scores": scores,
+        "curve": curve,
+    }
 
 
 def main() -> None:
@@ -98,7 +110,9 @@ def main() -> None:
             results.append(result := future.result())
             print(describe(result), flush=True)
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps({"v": 1, "results": sorted(results, key=lambda r: (r["variant"], r["seed"]))}, indent=1))
+    args.json.write_text(
+        json.dumps({"v": 1, "results": sorted(results, key=lambda r: (r["variant"], r["seed"]))}, indent=1)
+    )
     print(table(results, args.variants))
 
 

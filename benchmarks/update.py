@@ -47,11 +47,15 @@ def main() -> None:
             seconds[name].append(timed(model, group, logits))
     medians = {name: statistics.median(some[1:]) for name, some in seconds.items()}
     parameters = sum(weight.numel() for weight in model.parameters())
-    print(f"{parameters / 1e6:.1f}M parameters, P={args.prompt} C={args.reply} G={args.group}, {args.threads} thread(s)")
+    print(
+        f"{parameters / 1e6:.1f}M parameters, P={args.prompt} C={args.reply} G={args.group}, {args.threads} thread(s)"
+    )
     for name, median in medians.items():
         print(f"{name:<20} {median:7.3f} s   {median / medians['shared prefix']:5.2f} x")
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps({"v": 1, "shape": vars(args) | {"json": str(args.json)}, "seconds": seconds}) + "\n")
+    args.json.write_text(
+        json.dumps({"v": 1, "shape": vars(args) | {"json": str(args.json)}, "seconds": seconds}) + "\n"
+    )
 
 
 def shape() -> Qwen3Config:

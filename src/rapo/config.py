@@ -131,7 +131,7 @@ class Judge(Section):
 class Correct(Section):
     """Step 5: the feedback-aware teacher rewrites failed replies."""
 
-    below: Share = Field(default=0.75, description="candidates with a rank reward below this are corrected")
+    below: Share = Field(default=0.75, description="rank reward below which a reply that did not help is corrected")
     per_group: Count = Field(default=4, description="most candidates corrected in a group, drawn at random")
     temperature: Positive = Field(default=0.5, description="sampling temperature of the corrections")
     verify: Share = Field(default=0.25, description="share of corrections whose echo is asked for (teacher lift)")
@@ -227,6 +227,7 @@ def _contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
         (not p.path and p.max_tokens >= p.max_context, f"policy.max_tokens={p.max_tokens}", "less than max_context"),
         (u.macro == u.micro == 0, "update.macro and update.micro are both 0", "one of them above 0"),
         (distils and c.correct.below == 0, "correct.below=0 leaves update.along=corrections empty", "more than 0"),
+        (replay and c.teacher.replay > 0, "teacher.replay has no examples for replayed users", "teacher.replay=0"),
         (kept < 1, f"select.share={c.select.share}", "a share that keeps a turn of play.dialogues x play.turns"),
     ]
 

@@ -28,7 +28,7 @@ def run_eval(config: RunConfig, models: Sequence[str], terminal: Terminal, json_
     if any(row.kind == "exploit" for row in rows):
         paying = paying_exploits(rows, models[0])
         names = ", ".join(f"{row.speaker} ({row.population})" for row in paying)
-        terminal.say(f"exploits that beat {models[0]}: {names or 'none'}")
+        terminal.report(f"exploits that beat {models[0]}: {names or 'none'}")
     if json_path:
         with disk_errors(json_path):
             atomic_write(json_path, json.dumps({"v": 1, "rows": to_json(rows)}) + "\n")

@@ -23,15 +23,20 @@ class Bar(Protocol):
 
 
 class Terminal:
-    """Where a run tells how it is going; ``quiet`` keeps it to warnings."""
+    """Where a run tells how it is going; ``quiet`` keeps it to results and warnings."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(file=sys.stdout, highlight=False, markup=False, quiet=quiet)
+        self.console = Console(file=sys.stdout, highlight=False, markup=False)
         self.errors = Console(stderr=True, highlight=False, markup=False)
 
     def say(self, text: str, style: str | None = None) -> None:
-        """A line."""
+        """A line on how it is going."""
+        if not self.quiet:
+            self.report(text, style)
+
+    def report(self, text: str, style: str | None = None) -> None:
+        """A line of the result."""
         # Lines are left whole, so that a command in one can be copied.
         self.console.print(text, style=style, soft_wrap=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def _cells(row: Row) -> tuple[Text, str, str, str, str]:
         Text("  " + printable(row.speaker)),
         f"{c.mean:+.2f} [{c.low:+.2f}, {c.high:+.2f}]",
         f"{outcome.resolved:.0%}",
-        f"{outcome.distinct_2:.2f}",
+        "-" if math.isnan(outcome.distinct_2) else f"{outcome.distinct_2:.2f}",
         f"{outcome.most_common_share:.0%}",
     )
 
@@ -81,13 +82,13 @@ def verdict(rows: Sequence[Row], terminal: Terminal) -> None:
             for s in ("start", "trained")
         )
         if trained.low > start.high:
-            terminal.say(f"{population}: the trained policy lies clearly above its start.", "green")
+            terminal.report(f"{population}: the trained policy lies clearly above its start.", "green")
         else:
-            terminal.say(f"{population}: the intervals overlap; this run does not show an improvement.", "yellow")
+            terminal.report(f"{population}: the intervals overlap; this run does not show an improvement.", "yellow")
     if any(row.kind == "exploit" for row in rows):
         paying = paying_exploits(rows, "start")
         names = ", ".join(f"{row.speaker} ({row.population})" for row in paying)
-        terminal.say(f"exploits that beat the start policy: {names or 'none'}", "yellow" if paying else None)
+        terminal.report(f"exploits that beat the start policy: {names or 'none'}", "yellow" if paying else None)
 
 
 def side_by_side(start: Row, trained: Row) -> Table:

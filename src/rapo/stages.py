@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from transformers.utils import logging
 
+from rapo.alarms import Alarms
 from rapo.config import RunConfig
 from rapo.errors import ModelError, RunError
 from rapo.evals.interactive import Row, Suite
@@ -42,8 +43,6 @@ from rapo.trainer import Step, Trainer
 from rapo.worlds.support.corpus import correction_examples
 
 REPLAY_POOL = 1000
-ALARM_DEGENERATE = 0.2
-ALARM_LIFT = 0.5
 
 
 def prepare(config: RunConfig) -> None:
@@ -121,17 +120,19 @@ def learn(run: RunDirectory, start: Policy, terminal: Terminal) -> Policy:
             (run.path / name).unlink(missing_ok=True)
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
     scores: list[float] = []
+    alarms = Alarms()
     with terminal.stage("reinforce", config.train.steps) as bar:
         bar(done)
         for number in range(done + 1, config.train.steps + 1):
             step = trainer.step(number)
             record(run, step)
-            _alarm(step, terminal)
+            run.flush()
+            for alarm in alarms.check(step.metrics):
+                terminal.warn(f"step {number}: {alarm}")
             scores.append(step.metrics["state_change"])
             bar(number, _figures(step.metrics))
             late = time.monotonic() > deadline
             if number % config.train.save_every == 0 or number == config.train.steps or late:
-                run.flush()
                 save(trainer, number, sum(scores) / len(scores), folder)
                 scores.clear()
             if late:
@@ -258,16 +259,6 @@ def _pass_gate(run: RunDirectory, start: Policy, terminal: Terminal) -> None:
     terminal.say(f"gate: loss on copied facts {gate.fact_loss:.3f}, teacher lift {gate.teacher_lift:.2f}")
     check_gate(gate, config)
     atomic_write(path, json.dumps({"v": 1, **asdict(gate)}) + "\n")
-
-
-def _alarm(step: Step, terminal: Terminal) -> None:
-    metrics = step.metrics
-    if metrics["degenerate_share"] > ALARM_DEGENERATE:
-        terminal.warn(f"step {step.number}: {metrics['degenerate_share']:.0%} of the replies are degenerate text")
-    if metrics["missing_feedback"] > 0.5:
-        terminal.warn(f"step {step.number}: feedback is missing for {metrics['missing_feedback']:.0%} of the groups")
-    if metrics["teacher_lift"] <= ALARM_LIFT and metrics["corrections"] >= 16:
-        terminal.warn(f"step {step.number}: corrections seldom help (teacher lift {metrics['teacher_lift']:.2f})")
 
 
 def _figures(metrics: Mapping[str, float]) -> dict[str, str]:

@@ -242,11 +242,20 @@ class Trainer:
 
 
 def _failed(group: Group, below: float, most: int, seed: int) -> list[int]:
-    """The candidates whose rank reward is below ``below``, at most ``most`` of them."""
+    """The candidates to be corrected, at most ``most`` of them, drawn at random.
+
+    A candidate failed when its rank reward is below ``below`` and its echo left the user no better off than before:
+    beside a better one, a reply that helped needs no correction.
+    """
     if group.feedback is None:
         return []
+    before = group.pivot.dialogue.trajectory[-1]
     rewards = rank_rewards([feedback.rank for feedback in group.feedback])
-    places = [i for i, reward in enumerate(rewards) if reward < below]
+    places = [
+        i
+        for i, (reward, candidate) in enumerate(zip(rewards, group.candidates, strict=True))
+        if reward < below and candidate.reaction.state <= before
+    ]
     return sorted(Random(_key(seed, "failed", group, 0)).sample(places, min(most, len(places))))
 
 

@@ -87,7 +87,8 @@ def test_training_opens_no_socket(start, tmp_path):
     assert (tmp_path / "run" / "summary.json").exists()
 
 
-def test_data_prints_a_table_of_the_fixtures():
+def test_data_prints_a_table_of_the_fixtures(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     result = run_rapo("data", FIXTURES)
     assert result.code == 0
     for path in FIXTURES.iterdir():
@@ -120,15 +121,17 @@ def test_without_a_terminal_a_run_is_plain_lines(start, tmp_path):
     assert max(map(len, result.out.splitlines()[1:-1])) <= 80
 
 
-def test_quiet_prints_nothing_of_progress(start, tmp_path):
+def test_quiet_prints_the_result_and_nothing_of_progress(start, tmp_path):
     settings = (*TINY, *ONE_STEP, f"policy.path={start}", f"run.dir={tmp_path / 'run'}", "--quiet")
-    assert "reinforce" not in run_rapo("train", DEMO, *settings).out
+    out = run_rapo("train", DEMO, *settings).out
+    assert "reinforce" not in out
+    assert "How much better off" in out
 
 
 def test_eval_prints_the_ladder_and_writes_it(trained, tmp_path):
     settings = [part for each in EVAL if "exploits" not in each for part in ("--set", each)]
     target = tmp_path / "table.json"
-    result = run_rapo("eval", trained, *settings, "--set", "run.seed=3", "--json", target)
+    result = run_rapo("eval", trained, *settings, "--set", "eval.exploits=true", "--quiet", "--json", target)
     assert result.code == 0, result
     for speaker in ("oracle", "cue rule", "generic", "parrot", "constant reply"):
         assert result.out.count(f"  {speaker} ") == 2, "once per population"

@@ -191,6 +191,27 @@ def test_hybrid_is_macro_plus_lambda_micro(policy: Policy, teacher: Policy) -> N
     assert "divergence" not in grpo.metrics and "clip_share" not in distilled.metrics
 
 
+def test_macro_term_against_the_plain_formula(policy: Policy) -> None:
+    # -min(r A, clip(r, 0.8, 1.28) A), r against the recorded log-probabilities at the sampling temperature 0.9.
+    total, clipped, tokens = torch.zeros((), dtype=torch.float64), 0.0, 0
+    for group in groups()[:4]:
+        for reply in group.ranked:
+            logits = plain_logits(policy.model, [PackedGroup(group.prompt, (Segment(reply.ids),))]) / 0.9
+            logp = logits.log_softmax(-1)[range(len(reply.ids)), list(reply.ids)]
+            ratio = (logp - torch.tensor(reply.old_logps)).exp()
+            gain, bound = ratio * reply.advantage, ratio.clamp(0.8, 1.28) * reply.advantage
+            total = total - torch.minimum(gain, bound).sum()
+            clipped += float((bound < gain).sum())
+            tokens += len(reply.ids)
+    (total / tokens).backward()
+    want = torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()])
+    policy.model.zero_grad(set_to_none=True)
+    got, result = gradient(policy, groups(), replace(NUMBERS, micro=0))
+    assert_same(got, want, 1e-5)
+    assert 0 < result.metrics["clip_share"] < 1
+    assert result.metrics["clip_share"] == pytest.approx(clipped / tokens)
+
+
 def test_micro_term_against_the_plain_formula(policy: Policy, teacher: Policy) -> None:
     # KL(teacher(. | prompt, feedback, y<t) || student(. | prompt, y<t)), mean over all taught tokens of the step.
     total = torch.zeros((), dtype=torch.float64)
@@ -254,6 +275,13 @@ def test_recorded_distributions_equal_a_forward_of_the_teacher(policy: Policy, t
     got, two = gradient(policy, recorded, numbers)
     assert_same(got, want, 1e-5)
     assert two.metrics == pytest.approx(one.metrics, rel=1e-5)
+
+
+def test_top_k_beyond_the_vocabulary_compares_all(policy: Policy, teacher: Policy) -> None:
+    want, _ = gradient(policy, groups(), replace(NUMBERS, macro=0), teacher=teacher)
+    got, _ = gradient(policy, groups(), replace(NUMBERS, macro=0, top_k=10_000), teacher=teacher)
+    # All but the least likely token, and the rest, which is that token.
+    assert_same(got, want, 1e-5)
 
 
 def test_missing_teacher_is_an_error(policy: Policy) -> None:

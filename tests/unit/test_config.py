@@ -56,6 +56,7 @@ def test_lists_null_and_text():
         [
             "users.kind=replay",
             "judge.kind=contrast",
+            "teacher.replay=0",
             "users.files=[a.jsonl, b/c.jsonl]",
             "train.max_minutes=",
             "run.dir=2026-01-01",
@@ -140,6 +141,10 @@ def test_a_file_that_cannot_be_read(tmp_path):
     [
         (["users.kind=replay"], "users.kind=replay has no users.files"),
         (["users.files=[a]"], "users.files is given; expected users.kind=replay with it"),
+        (
+            ["users.kind=replay", "users.files=[a]", "judge.kind=contrast"],
+            "teacher.replay has no examples for replayed users",
+        ),
         (["users.kind=replay", "users.files=[a]"], "judge.kind=support cannot judge replayed users"),
         # Rotary embeddings turn pairs: 100 / 4 heads = 25 numbers per head is odd.
         (["policy.hidden=100"], "policy.hidden=100; expected a multiple of twice policy.heads"),
@@ -161,7 +166,7 @@ def test_keys_that_contradict_each_other(overrides, message):
         ["correct.below=0", "update.along=own"],
         ["correct.below=0", "update.micro=0"],
         ["select.share=0.021"],  # 1.008 turns
-        ["users.kind=replay", "users.files=[a]", "judge.kind=contrast"],
+        ["users.kind=replay", "users.files=[a]", "judge.kind=contrast", "teacher.replay=0"],
     ],
 )
 def test_neighbours_of_the_contradictions_are_fine(overrides):

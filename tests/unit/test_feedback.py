@@ -63,7 +63,8 @@ def test_orders_differ_and_are_seeded() -> None:
     orders = shown(0, group("abcde"))
     assert len(set(orders)) > 1 and all(sorted(order) == list("abcde") for order in orders)
     assert orders == shown(0, group("abcde")) != shown(1, group("abcde"))
-    # A group more changes nothing for the others.
+    # Each group has its own orders, and a group more changes nothing for the others.
+    assert shown(0, group("abcde", "other")) != orders
     assert shown(0, group("xyz", "other"), group("abcde"))[4:] == orders
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rapo.ranks import mid_ranks
+
 
 def rank_rewards(ranks_G: Sequence[float]) -> tuple[float, ...]:
     """Rewards in [0, 1], best 1: r_i = (G - rank_i) / (G - 1), where ties share their mean rank.
@@ -17,11 +19,8 @@ def rank_rewards(ranks_G: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ValueError: a rank is NaN.
     """
-    _check(ranks_G)
     size = len(ranks_G)
-    # With b candidates better and t tied (itself included), rank = b + (t + 1) / 2.
-    midranks_G = [sum(o < r for o in ranks_G) + (sum(o == r for o in ranks_G) + 1) / 2 for r in ranks_G]
-    return tuple((size - rank) / (size - 1) if size > 1 else 0.5 for rank in midranks_G)
+    return tuple((size - rank) / (size - 1) if size > 1 else 0.5 for rank in mid_ranks(ranks_G))
 
 
 def group_advantage(rewards_G: Sequence[float], eps: float = 1e-4) -> tuple[float, ...]:
@@ -34,14 +33,10 @@ def group_advantage(rewards_G: Sequence[float], eps: float = 1e-4) -> tuple[floa
     Raises:
         ValueError: a reward is NaN.
     """
-    _check(rewards_G)
+    if any(math.isnan(reward) for reward in rewards_G):
+        raise ValueError(f"a group may not hold NaN: {list(rewards_G)}")
     if len(set(rewards_G)) < 2:
         return (0.0,) * len(rewards_G)
     mean = math.fsum(rewards_G) / len(rewards_G)
     std = math.sqrt(math.fsum((r - mean) ** 2 for r in rewards_G) / len(rewards_G))
     return tuple((r - mean) / (std + eps) for r in rewards_G)
-
-
-def _check(values_G: Sequence[float]) -> None:
-    if any(math.isnan(value) for value in values_G):
-        raise ValueError(f"a group may not hold NaN: {list(values_G)}")

@@ -214,7 +214,7 @@ def _teacher_logps(groups: Sequence[TrainingGroup], teacher: Policy | None, top_
         logps_NV = _forward(teacher, rows).float().log_softmax(-1)
     if not top_k:
         return logps_NV, None
-    ids_NK = logps_NV.topk(top_k).indices
+    ids_NK = logps_NV.topk(min(top_k, logps_NV.shape[-1] - 1)).indices
     return bucket(logps_NV, ids_NK), ids_NK
 
 

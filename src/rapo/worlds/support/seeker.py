@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ from rapo.worlds.support.reader import Reading, read_reply
 
 SCALE = Scale(0.0, 10.0, "ease")
 UNCLEAR = 0.15  # share of utterances that do not show the need: only a mind-reader meets those
+SPOILING = frozenset({"lost", "crowded", "parroted", "invented", "repeated"})  # such a reply meets no need
 TELL_ORDER = ("hard", "when")
 
 
@@ -139,34 +140,33 @@ def quality(reading: Reading, need: str) -> float:
 
 
 def _feel(mind: Mind, profile: Mapping[str, Any], reading: Reading) -> tuple[Mind, str | None, float]:
+    """The mind after a reply, what is held against it (None: nothing), and the change of distress before its bounds."""
     need = needed(profile, mind)
     reason, harm = _harm(reading, need, profile)
-    met = quality(reading, need) * (0.5 if reason else 1.0)
-    if reason in ("lost", "crowded", "parroted", "invented", "unfit"):
-        met = 0.0
-    if met == 0.0 and reason is None:
-        reason, harm = "missed", 0.3
-    elif 0.0 < met < 1.0 and reason is None:
-        reason = "vague"
+    spoiled = reading.defects & SPOILING or reason == "unfit"
+    met = 0.0 if spoiled else quality(reading, need) * (0.5 if reason else 1.0)
+    if met == 0.0:
+        reason, harm = reason or "missed", harm + 0.3
+    elif met < 1.0:
+        reason = reason or "vague"
     change = harm - 1.25 * met * (0.7 + 0.6 * mind.trust)
-    distress = min(10.0, max(0.0, mind.distress + change))
-    trust = min(1.0, max(0.0, mind.trust + (0.15 * met if met else -0.05 - 0.06 * harm)))
+    trust = mind.trust + (0.15 * met if met else -0.03 - 0.06 * harm)
     progress = mind.progress + met
-    step = progress >= 1.0 and mind.trust >= 0.15
-    told = mind.told
-    if "ask" in reading.moves and (untold := [k for k in TELL_ORDER if k not in told]):
-        told = (*told, untold[0])
-    index = min(mind.need + 1, len(profile["needs"]) - 1) if step else mind.need
-    return (
-        replace(mind, distress=distress, trust=trust, need=index, progress=0.0 if step else progress, told=told),
-        (reason),
-        change,
+    moves_on = progress >= 1.0 and mind.trust >= 0.15
+    untold = [kind for kind in TELL_ORDER if kind not in mind.told] if "ask" in reading.moves else []
+    after = Mind(
+        distress=min(10.0, max(0.0, mind.distress + change)),
+        trust=min(1.0, max(0.0, trust)),
+        need=min(mind.need + 1, len(profile["needs"]) - 1) if moves_on else mind.need,
+        progress=0.0 if moves_on else progress,
+        told=(*mind.told, *untold[:1]),
     )
+    return after, reason, change
 
 
 def _harm(reading: Reading, need: str, profile: Mapping[str, Any]) -> tuple[str | None, float]:
     if "lost" in reading.defects:
-        return "lost", 2.5
+        return "lost", 2.2
     early = bool(ADVICE & set(reading.moves)) and MOVE_FOR[need] not in ADVICE
     harms = {
         "invented": 1.0 * ("invented" in reading.defects),
@@ -174,11 +174,11 @@ def _harm(reading: Reading, need: str, profile: Mapping[str, Any]) -> tuple[str 
         "advice": (1.2 - profile["patience"]) * early,
         "parroted": 0.7 * ("parroted" in reading.defects),
         "crowded": 0.7 * ("crowded" in reading.defects),
-        "repeated": 0.7 * profile["dislike"] * ("repeated" in reading.defects),
+        "repeated": 0.9 * profile["dislike"] * ("repeated" in reading.defects),
         "stock": 0.5 * profile["dislike"] * reading.stock,
     }
     worst = max(harms, key=lambda name: harms[name])
-    return (worst, min(1.2, sum(harms.values()))) if harms[worst] > 0 else (None, 0.0)
+    return (worst, min(1.1, sum(harms.values()))) if harms[worst] > 0 else (None, 0.0)
 
 
 def _echo(

@@ -1,0 +1,52 @@
+"""Alarms: what went wrong in the last steps, said once when it begins and not at every step."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+WINDOW = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A metric, when its mean over the window is alarming, and what to tell."""
+
+    metric: str
+    bad: Callable[[float], bool]
+    text: str
+
+
+RULES = (
+    Rule("degenerate_share", lambda mean: mean > 0.2, "{mean:.0%} of the replies are unfinished, wordless or loops"),
+    Rule("missing_feedback", lambda mean: mean > 0.5, "feedback is missing for {mean:.0%} of the groups"),
+    Rule("missing_reactions", lambda mean: mean > 0.2, "the simulator gave no reaction to {mean:.0%} of the replies"),
+    Rule("tied_groups", lambda mean: mean > 0.8, "{mean:.0%} of the groups tie: the ranks teach nothing"),
+    Rule(
+        "teacher_lift", lambda mean: mean <= 0.5, "only {mean:.0%} of the corrections help the user more than the reply"
+    ),
+)
+
+
+@dataclass(slots=True)
+class Alarms:
+    """Watches the means of the last steps."""
+
+    recent: dict[str, deque[float]] = field(default_factory=dict)
+    raised: set[str] = field(default_factory=set)
+
+    def check(self, metrics: Mapping[str, float]) -> list[str]:
+        """What became alarming with this step's metrics; a metric that recovers may be told of again."""
+        told = []
+        for rule in RULES:
+            values = self.recent.setdefault(rule.metric, deque(maxlen=WINDOW))
+            if math.isfinite(value := metrics.get(rule.metric, math.nan)):
+                values.append(value)
+            mean = math.fsum(values) / len(values) if len(values) == WINDOW else math.nan
+            alarming = not math.isnan(mean) and rule.bad(mean)
+            if alarming and rule.metric not in self.raised:
+                told.append(f"{rule.text.format(mean=mean)} (last {WINDOW} steps)")
+            (self.raised.add if alarming else self.raised.discard)(rule.metric)
+        return told

@@ -1,0 +1,47 @@
+"""What the docs say is what the program does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from tests.e2e.conftest import records
+
+from rapo.cli import app
+from rapo.config import load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_logged_metric_is_in_the_glossary_and_the_other_way_round(trained: Path) -> None:
+    rows = (trained / "metrics.jsonl").read_text()
+    logged = set(re.findall(r'"(\w+)":', rows)) - {"v", "step"}
+    text = (ROOT / "docs" / "algorithm.md").read_text().partition("## Glossary")[2].partition("\n## ")[0]
+    told = {name for row in re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert len(records(trained, "metrics")) == 4
+    assert logged - told == set()
+    # A KL term and a step without corrections are not in this run.
+    assert told - logged <= {"reference_kl"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_a_valid_config(path: Path) -> None:
+    assert load_config(path).run.dir == Path("runs") / path.stem
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(re.findall(r"(?:^|`)rapo (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert named and named <= known
+
+
+def test_every_function_in_the_algorithm_page_exists() -> None:
+    page = (ROOT / "docs" / "algorithm.md").read_text()
+    names = re.findall(r"`((?:interact|hindsight|optimize|ranks)[\w.]*)`", page)
+    assert len(names) > 10
+    for name in names:
+        module, _, function = name.rpartition(".")
+        source = (ROOT / "src" / "rapo" / Path(*module.split("."))).with_suffix(".py").read_text()
+        assert f"def {function}(" in source, name

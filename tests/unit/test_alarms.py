@@ -1,0 +1,26 @@
+"""An alarm is told once, when the mean of five steps crosses its line."""
+
+from __future__ import annotations
+
+import math
+
+from rapo.alarms import Alarms
+
+
+def test_told_once_when_it_begins_and_again_after_it_recovered() -> None:
+    alarms = Alarms()
+    # Means of the last five, from the fifth step on: 0.2 (not above 0.2), 0.36, 0.36, then 0.16 and 0.36 again.
+    shares = [0.2] * 5 + [1.0, 0.2, 0.2, 0.2, 0.2, 0.0, 1.0]
+    told = [bool(alarms.check({"degenerate_share": share})) for share in shares]
+    assert told == [False] * 5 + [True] + [False] * 5 + [True]
+
+
+def test_what_was_not_measured_neither_raises_nor_clears() -> None:
+    alarms = Alarms()
+    for _ in range(4):
+        assert alarms.check({"teacher_lift": 0.1}) == []
+    assert alarms.check({"teacher_lift": math.nan}) == []
+    assert alarms.check({"teacher_lift": 0.5}) == [
+        "only 18% of the corrections help the user more than the reply (last 5 steps)"
+    ]
+    assert alarms.check({}) == []
