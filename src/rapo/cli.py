@@ -137,6 +137,19 @@ def data(
     print_summary(describe(files), _terminal(False).console)
 
 
+@app.command("config")
+def show_config() -> None:
+    """List every key of a recipe: what it may hold, its default, what it does."""
+    from rapo.config import describe_config
+
+    section = ""
+    for row in describe_config():
+        if (name := row.key.partition(".")[0]) != section:
+            section = name
+            typer.echo(f"\n{section}:")
+        typer.echo(f"  {row.key:<24} {row.default:<22} {row.description} ({row.type})")
+
+
 def version(value: bool) -> None:
     """Print the version and stop."""
     if value:

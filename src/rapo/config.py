@@ -9,15 +9,15 @@ import difflib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Self, Union
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from rapo import yaml_text
+from rapo import prompts, yaml_text
 from rapo.errors import ConfigError
+from rapo.type_words import type_words
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -52,7 +52,7 @@ class Policy(Section):
     """The model being trained."""
 
     path: str | None = Field(default=None, description="Hugging Face model to start from; null makes one from scratch")
-    system_prompt: str | None = Field(default=None, description="system message of the policy; null sends none")
+    system_prompt: str | None = Field(default=None, description="system message; prompt:NAME takes prompts/NAME.md")
     max_tokens: Count = Field(default=48, description="longest reply, in tokens")
     vocab_size: Annotated[int, Field(ge=300)] = Field(default=2048, description="from scratch: vocabulary size")
     hidden: Count = Field(default=128, description="from scratch: width of the model")
@@ -61,19 +61,24 @@ class Policy(Section):
     max_context: Count = Field(default=768, description="from scratch: longest prompt plus reply, in tokens")
     trust_remote_code: bool = Field(default=False, description="let the model's folder run its own Python code")
 
+    @field_validator("system_prompt")
+    @classmethod
+    def _read_prompt(cls, text: str | None) -> str | None:
+        return prompts.load(text.removeprefix("prompt:")).fill() if text and text.startswith("prompt:") else text
+
 
 class Sft(Section):
     """Supervised fine-tuning before reinforcement learning."""
 
     files: Files = Field(default=(), description="JSONL dialogues to learn from; empty takes the embedded corpus")
-    dialogues: Count = Field(default=4000, description="dialogues drawn from the embedded corpus")
-    practice: Whole = Field(default=1500, description="embedded corpus: short dialogues learnt first, to use facts")
-    corrections: Whole = Field(default=2000, description="correction examples drawn from the embedded corpus")
-    epochs: Positive = Field(default=2.0, description="passes over the examples")
+    dialogues: Count = Field(default=800, description="dialogues drawn from the embedded corpus")
+    practice: Whole = Field(default=2000, description="embedded corpus: short dialogues learnt first, to use facts")
+    corrections: Whole = Field(default=2500, description="correction examples drawn from the embedded corpus")
+    epochs: Positive = Field(default=1.0, description="passes over the examples")
     optimizer: Literal["muon", "adamw"] = Field(default="muon", description="muon: from scratch; adamw: fine-tuning")
-    lr: Positive = Field(default=0.02, description="peak learning rate of Muon (the matrices)")
-    adam_lr: Positive = Field(default=0.004, description="peak learning rate of AdamW (embeddings, norms; or all)")
-    batch_tokens: Count = Field(default=4096, description="tokens per optimizer step")
+    lr: Positive = Field(default=0.007, description="peak learning rate of Muon (the matrices)")
+    adam_lr: Positive = Field(default=0.012, description="peak learning rate of AdamW (embeddings, norms; or all)")
+    batch_tokens: Count = Field(default=1024, description="tokens per optimizer step")
     warmup: InnerShare = Field(default=0.05, description="share of the steps over which the learning rate rises")
     holdout: InnerShare = Field(default=0.02, description="share of the examples kept for validation")
 
@@ -181,7 +186,6 @@ class Eval(Section):
     populations: Populations = Field(default=("familiar", "held_out"), description="seekers to be measured with")
     bootstrap: Count = Field(default=2000, description="resamples behind each interval")
     exploits: bool = Field(default=True, description="also look for replies that please the simulator only")
-    every: Count | None = Field(default=None, description="steps between evaluations in training; null: at the end")
 
 
 class RunConfig(Section):
@@ -270,7 +274,7 @@ def _explain(error: Mapping[str, Any]) -> ConfigError:
     key = ".".join(location[:2])
     if error["type"] in {"extra_forbidden", "invalid_key"}:
         return _unknown(".".join(location))
-    expected = _words(_fields()[key][0]) if key in _fields() else "a mapping of its keys"
+    expected = type_words(_fields()[key][0]) if key in _fields() else "a mapping of its keys"
     return ConfigError(f"{key} is not valid", got=yaml_text.show(error["input"]), expected=expected)
 
 
@@ -308,7 +312,7 @@ class ConfigRow(NamedTuple):
 def describe_config() -> list[ConfigRow]:
     """Every key of the config, in the order of the sections."""
     return [
-        ConfigRow(key, _words(annotation), yaml_text.show(info.get_default()), info.description or "")
+        ConfigRow(key, type_words(annotation), yaml_text.show(info.get_default()), info.description or "")
         for key, (annotation, info) in _fields().items()
     ]
 
@@ -321,30 +325,3 @@ def _fields() -> dict[str, tuple[Any, FieldInfo]]:
         hints = typing.get_type_hints(kind, include_extras=True)
         found.update({f"{section}.{name}": (hints[name], info) for name, info in kind.model_fields.items()})
     return found
-
-
-def _words(annotation: Any) -> str:
-    """The values an annotation allows, in plain words."""
-    bounds: dict[str, float] = {}
-    if typing.get_origin(annotation) is Annotated:
-        annotation, *extras = typing.get_args(annotation)
-        for rule in (rule for extra in extras for rule in extra.metadata):
-            bounds |= {
-                name: getattr(rule, name) for name in ("ge", "gt", "le", "lt", "min_length") if hasattr(rule, name)
-            }
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        return f"one of: {', '.join(args)}"
-    if origin is tuple:
-        return f"a list{_range(bounds)}, each item {_words(args[0])}"
-    if origin in {Union, UnionType}:
-        return " or ".join(_words(arg) for arg in args)
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
-    return (names | {type(None): "null"})[annotation] + _range(bounds)
-
-
-def _range(bounds: Mapping[str, float]) -> str:
-    if bounds.keys() == {"ge", "le"}:
-        return f" between {bounds['ge']} and {bounds['le']}"
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "of length >="}
-    return " and".join(f" {signs[name]} {bound}" for name, bound in bounds.items())

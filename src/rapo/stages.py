@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from transformers.utils import logging
 
+from rapo import prompts
 from rapo.alarms import Alarms
 from rapo.config import RunConfig
 from rapo.errors import ModelError, RunError
@@ -288,6 +289,7 @@ def _summary(run: RunDirectory, rows: Sequence[Row], seconds: float) -> dict[str
         "simulator_calls": sum(row["simulator_calls"] for row in metrics),
         "judge_calls": sum(row["judge_calls"] for row in metrics),
         "seconds": round(seconds, 1),
+        "prompts": {"revise": prompts.load("revise").hash},
         "versions": {name: metadata.version(name) for name in ("rapo-rl", "torch", "transformers")},
         "rows": [
             {"speaker": row.speaker, "kind": row.kind, "population": row.population, **to_json(row.outcome)}

@@ -14,7 +14,16 @@ import rapo
 
 ROOT = Path(rapo.__file__).parent
 GROUND = ("rapo.types", "rapo.errors")
-LIGHT = (*GROUND, "rapo.config", "rapo.yaml_text", "rapo.prompts", "rapo.records", "rapo.interact", "rapo.hindsight")
+LIGHT = (
+    *GROUND,
+    "rapo.config",
+    "rapo.yaml_text",
+    "rapo.type_words",
+    "rapo.prompts",
+    "rapo.records",
+    "rapo.interact",
+    "rapo.hindsight",
+)
 HEAVY = ("torch", "transformers", "safetensors", "accelerate", "vllm")
 JOINERS = ("rapo.trainer", "rapo.supervised", "rapo.stages", "rapo.cli")
 WORLDS_MAY = (
