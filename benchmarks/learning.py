@@ -2,9 +2,10 @@
 
     python benchmarks/learning.py START [--calls 6400] [--seeds 0 1 2] [--jobs 2]
 
-START is a run folder with a start policy (``rapo sft recipes/demo.yaml run.dir=runs/start``). All variants start from
-it, are the same code with one weight at zero (or one shuffled input), and stop at the same number of simulator calls,
-verification included. Prints a table; writes JSON.
+START is the folder of a start policy: runs/start/sft after ``rapo sft recipes/demo.yaml run.dir=runs/start``. All
+variants start from it, are the same code with one weight at zero (or one shuffled input), and stop at the same number
+of simulator calls, verification included. Distillation and RAPO replay 16 supervised correction examples per step;
+"GRPO and replay" shows what these do without critiques. Prints a table; writes JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from rapo.recipes import recipe_path
 from rapo.seeds import derive_seed
 
 VARIANTS: dict[str, list[str]] = {
-    "GRPO only": ["update.micro=0"],
+    "GRPO only": ["update.micro=0", "teacher.replay=0"],
+    "GRPO and replay": ["update.micro=0"],
     "distillation only": ["update.macro=0"],
     "distillation, own tokens": ["update.macro=0", "update.along=own"],
     "RAPO": [],
@@ -36,7 +38,7 @@ VARIANTS: dict[str, list[str]] = {
 
 
 class ShuffledCritiques:
-    """A judge whose critiques are dealt out at random within each group; ranks stay."""
+    """A judge whose critiques are dealt out at random over all groups of a step; ranks stay."""
 
     def __init__(self, judge: RewardModel) -> None:
         self.inner = judge

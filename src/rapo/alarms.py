@@ -25,7 +25,7 @@ RULES = (
     Rule("missing_reactions", lambda mean: mean > 0.2, "the simulator gave no reaction to {mean:.0%} of the replies"),
     Rule("tied_groups", lambda mean: mean > 0.8, "{mean:.0%} of the groups tie: the ranks teach nothing"),
     Rule(
-        "teacher_lift", lambda mean: mean <= 0.5, "only {mean:.0%} of the corrections help the user more than the reply"
+        "lift_margin", lambda mean: mean <= 0, "corrections help no more than sampling again would (lift {mean:+.0%})"
     ),
 )
 
@@ -40,6 +40,8 @@ class Alarms:
     def check(self, metrics: Mapping[str, float]) -> list[str]:
         """What became alarming with this step's metrics; a metric that recovers may be told of again."""
         told = []
+        margin = metrics.get("teacher_lift", math.nan) - metrics.get("lift_by_chance", math.nan)
+        metrics = {**metrics, "lift_margin": margin}
         for rule in RULES:
             values = self.recent.setdefault(rule.metric, deque(maxlen=WINDOW))
             if math.isfinite(value := metrics.get(rule.metric, math.nan)):
@@ -47,6 +49,6 @@ class Alarms:
             mean = math.fsum(values) / len(values) if len(values) == WINDOW else math.nan
             alarming = not math.isnan(mean) and rule.bad(mean)
             if alarming and rule.metric not in self.raised:
-                told.append(f"{rule.text.format(mean=mean)} (last {WINDOW} steps)")
+                told.append(f"{rule.text.format(mean=mean)} (last {WINDOW} steps that measured it)")
             (self.raised.add if alarming else self.raised.discard)(rule.metric)
         return told

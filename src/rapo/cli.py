@@ -64,7 +64,7 @@ def sft(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> No
         from rapo.stages import run_sft
 
         folder = run_sft(run, terminal)
-    terminal.say(f"the model is in {folder}; talk it into RL with: rapo train {recipe} policy.path={folder}")
+    terminal.say(f"the model is in {folder}; train it with: rapo train RECIPE run.dir=runs/NEW policy.path={folder}")
 
 
 @app.command()

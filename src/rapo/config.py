@@ -21,6 +21,7 @@ from rapo.type_words import type_words
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
+UpTo1000 = Annotated[int, Field(ge=0, le=1000)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -45,7 +46,7 @@ class Run(Section):
     seed: Whole = Field(default=0, description="decides every random choice of the run")
     threads: Count = Field(default=2, description="CPU threads of torch")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the policy computes")
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the computation")
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the weights")
 
 
 class Policy(Section):
@@ -164,7 +165,7 @@ class Teacher(Section):
 
     kind: Literal["ema", "frozen", "live"] = Field(default="ema", description="moving average, start, or same weights")
     decay: InnerShare = Field(default=0.95, description="ema: share of the old weights kept at each step")
-    replay: Whole = Field(default=16, description="supervised correction examples replayed per step")
+    replay: UpTo1000 = Field(default=16, description="supervised correction examples replayed per step")
     replay_weight: Weight = Field(default=1.0, description="weight of the replayed examples in the loss")
 
 

@@ -86,8 +86,8 @@ def run_training(run: RunDirectory, terminal: Terminal) -> dict[str, Any]:
     prepare(config)
     _check_users(config)
     source = config.policy.path or str(run_sft(run, terminal))
-    start = load_policy(config, source)
-    start.model.requires_grad_(False)
+    # Cloned for the reason given in make_trainer.
+    start = load_policy(config, source).clone()
     _pass_gate(run, start, terminal)
     before = evaluate(run, "before", {"start": start}, terminal, battery=config.eval.exploits)
     policy = learn(run, start, terminal)
@@ -243,7 +243,7 @@ def _eval_users(config: RunConfig) -> dict[str, Any]:
 
 def _replay(config: RunConfig, policy: Policy) -> Callable[[int], Sequence[Example]]:
     count = config.teacher.replay
-    if count == 0 or config.update.micro == 0:
+    if count == 0:
         return lambda step: ()
     pool = [
         correction_lesson(policy, config, each)

@@ -18,7 +18,7 @@ def step_metrics(dialogues: Sequence[Dialogue], groups: Sequence[Group]) -> dict
     written = [each.completion for each in candidates] + [each.completion for each in corrections]
     turns = sum(len(dialogue.turns) for dialogue in dialogues)
     return {
-        "state_change": _mean(d.trajectory[-1] - d.trajectory[0] for d in dialogues),
+        "state_change": _mean(d.trajectory[-1] - d.trajectory[0] for d in dialogues if d.turns),
         "candidate_change": _mean(_change(group, candidate) for group in groups for candidate in group.candidates),
         "pivotal_share": len(groups) / turns if turns else math.nan,
         "missing_feedback": 1 - len(judged) / len(groups) if groups else math.nan,
@@ -26,6 +26,8 @@ def step_metrics(dialogues: Sequence[Dialogue], groups: Sequence[Group]) -> dict
         "judge_agreement": _mean(group.agreement for group in judged if group.agreement is not None),
         "corrections": float(len(corrections)),
         "teacher_lift": teacher_lift(groups),
+        "lift_by_chance": _lift_by_chance(groups),
+        "sampled_tokens": float(sum(len(completion.token_ids) for completion in written)),
         "reply_tokens": _mean(len(candidate.completion.token_ids) for candidate in candidates),
         "distinct_2": distinct_n(replies, 2),
         "most_common_share": most_common_share(replies),
@@ -36,6 +38,17 @@ def step_metrics(dialogues: Sequence[Dialogue], groups: Sequence[Group]) -> dict
 def teacher_lift(groups: Iterable[Group]) -> float:
     """The share of verified corrections whose echo leaves the user better off than the failed reply's; NaN for none."""
     return _mean(float(improves(group, c)) for group in groups for c in group.corrections if c.reaction is not None)
+
+
+def _lift_by_chance(groups: Iterable[Group]) -> float:
+    """How often another candidate of the group beats the reply that was corrected: what resampling alone would do."""
+    return _mean(
+        float(other.reaction.state > group.candidates[correction.candidate].reaction.state)
+        for group in groups
+        for correction in group.corrections
+        for i, other in enumerate(group.candidates)
+        if i != correction.candidate and correction.reaction is not None
+    )
 
 
 def improves(group: Group, correction: Correction) -> bool:

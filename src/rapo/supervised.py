@@ -10,7 +10,7 @@ import torch
 
 from rapo.config import RunConfig
 from rapo.data import load_conversations
-from rapo.errors import DataError, GateError
+from rapo.errors import ConfigError, DataError, GateError
 from rapo.hindsight.revision import teacher_messages
 from rapo.models.policy import DTYPES, Policy
 from rapo.models.sampler import SampleRequest, sample
@@ -30,8 +30,8 @@ class SftResult:
 
     Attributes:
         policy: trained.
-        examples: token sequences learnt from.
-        tokens: the tokens of one pass over them.
+        examples: token sequences, practice included, those held out too.
+        tokens: their tokens.
         loss: cross-entropy (nats per learnt token) on examples held out from training; NaN for none.
     """
 
@@ -48,15 +48,23 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
         DataError: there is nothing to learn from, or a dialogue is longer than the model's context.
     """
     c = config.sft
+    if config.policy.path and c.optimizer == "muon":
+        raise ConfigError(
+            "Muon at this learning rate is for models made from scratch",
+            got=f"policy.path={config.policy.path}",
+            fix="use sft.optimizer=adamw sft.adam_lr=1e-5",
+        )
     dialogues = _dialogues(config)
     corrections = [] if c.files else correction_examples(c.corrections, derive_seed(config.run.seed, "sft"))
     policy = load_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
     head = _head(config)
-    examples = [example for messages in dialogues for example in dialogue_examples(policy, (*head, *messages))]
+    first = len(head) + 1
+    examples = [e for messages in dialogues for e in dialogue_examples(policy, (*head, *messages), first=first)]
     examples += [correction_lesson(policy, config, each) for each in corrections]
     drills = [] if c.files else practice_dialogues(c.practice, derive_seed(config.run.seed, "sft"))
-    practice = [example for messages in drills for example in dialogue_examples(policy, (*head, *messages))]
-    _check_lengths(examples, policy)
+    practice = [e for messages in drills for e in dialogue_examples(policy, (*head, *messages), first=first)]
+    examples = [example for example in examples if any(example.learn)]
+    _check_lengths([*examples, *practice], policy)
     shuffled = Random(config.run.seed).sample(examples, len(examples))
     held = round(c.holdout * len(shuffled))
     seed = config.run.seed
@@ -65,7 +73,8 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
     optimizer = Optimizer(policy, lr=c.adam_lr, muon_lr=c.lr if c.optimizer == "muon" else None)
     train_sft(policy, optimizer, batches, warmup=c.warmup, grad_clip=1.0, on_step=on_step)
     loss = mean_loss(policy, shuffled[:held], batch_tokens=c.batch_tokens)
-    return SftResult(policy, len(examples), sum(len(example.ids) for example in examples), loss)
+    used = [*examples, *practice]
+    return SftResult(policy, len(used), sum(len(example.ids) for example in used), loss)
 
 
 def load_policy(config: RunConfig, path: str | None = None) -> Policy:
@@ -168,6 +177,8 @@ def _head(config: RunConfig) -> tuple[Message, ...]:
 
 
 def _check_lengths(examples: Sequence[Example], policy: Policy) -> None:
+    if not examples:
+        raise DataError("no dialogue holds a reply to learn", expected="assistant messages after a user's")
     longest = max(len(example.ids) for example in examples)
     if longest > policy.max_context:
         number = sum(len(example.ids) > policy.max_context for example in examples)

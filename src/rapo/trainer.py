@@ -29,6 +29,8 @@ from rapo.seeds import derive_seed
 from rapo.step_metrics import improves, step_metrics
 from rapo.types import Correction, Dialogue, EchoRequest, Group, Message, Reaction, Scenario
 
+KL_GROUPS = 4  # the distance to the start is a sample: these many groups of a step
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -96,7 +98,9 @@ class Trainer:
         with clock.phase("judge"):
             groups = give_feedback(groups, self.judge, permutations=c.judge.permutations, seed=seed)
         with clock.phase("correct"):
-            groups, recorded = self._correct(groups, seed)
+            groups, recorded = (
+                self._correct(groups, seed) if self._micro(number) > 0 else (groups, [[] for _ in groups])
+            )
         with clock.phase("update"):
             advantages = [_advantages(group) for group in groups]
             result = self._update(groups, advantages, recorded, number)
@@ -121,8 +125,6 @@ class Trainer:
     def _correct(self, groups: Sequence[Group], seed: int) -> tuple[list[Group], list[list[TeacherDistribution]]]:
         """The groups with the teacher's corrections of failed replies, and the distributions each was decoded from."""
         c = self.config
-        if c.update.micro == 0 or c.update.along == "own":
-            return list(groups), [[] for _ in groups]
         failed = [_failed(group, c.correct.below, c.correct.per_group, seed) for group in groups]
         sampled = sample(
             self.teacher,
@@ -166,9 +168,7 @@ class Trainer:
     ) -> UpdateResult:
         c = self.config.update
         judged = [i for i, group in enumerate(groups) if group.feedback is not None]
-        taught = {
-            i: self._own_tokens(groups[i]) if c.along == "own" else _taught(groups[i], recorded[i]) for i in judged
-        }
+        taught = {i: self._lessons_of(groups[i], recorded[i], number) for i in judged}
         lessons = [
             TrainingGroup(
                 self._prompt(groups[i].pivot.dialogue.messages),
@@ -177,7 +177,7 @@ class Trainer:
             )
             for i in judged
         ]
-        replay = self.replay(number) if c.micro > 0 else ()
+        replay = self.replay(number)
         result = update(
             self.policy,
             self.optimizer,
@@ -187,7 +187,7 @@ class Trainer:
             reference=self.start if c.kl > 0 else None,
             replay=replay,
         )
-        result.metrics["kl_to_start"] = kl_to(self.start, self.policy, lessons[: c.groups_per_forward])
+        result.metrics["kl_to_start"] = kl_to(self.start, self.policy, lessons[:KL_GROUPS])
         width = {i: len(g.candidates if c.along == "own" else g.corrections) for i, g in enumerate(groups)}
         aligned = [[math.nan] * width[i] for i in range(len(groups))]
         for i, values in zip(judged, result.divergences, strict=True):
@@ -196,12 +196,16 @@ class Trainer:
         result.divergences = aligned
         return result
 
+    def _micro(self, number: int) -> float:
+        """Lambda at a step; it falls linearly to 0 over ``update.micro_decay`` steps."""
+        c = self.config.update
+        return c.micro * (max(0.0, 1 - (number - 1) / c.micro_decay) if c.micro_decay else 1.0)
+
     def _numbers(self, number: int) -> Hybrid:
         c = self.config
-        fade = max(0.0, 1 - (number - 1) / c.update.micro_decay) if c.update.micro_decay else 1.0
         return Hybrid(
             macro=c.update.macro,
-            micro=c.update.micro * fade,
+            micro=self._micro(number),
             divergence=c.update.divergence,
             top_k=c.update.top_k,
             clip_low=c.update.clip_low,
@@ -217,6 +221,12 @@ class Trainer:
         critique = group.feedback[i].critique if group.feedback else ""
         reply = group.candidates[i].completion.text
         return self._prompt(teacher_messages(group.pivot.dialogue.messages, reply, critique))
+
+    def _lessons_of(self, group: Group, recorded: Sequence[TeacherDistribution], number: int) -> dict[int, TaughtReply]:
+        """What the micro term teaches in a group, by place."""
+        if self._micro(number) == 0:
+            return {}
+        return self._own_tokens(group) if self.config.update.along == "own" else _taught(group, recorded)
 
     def _own_tokens(self, group: Group) -> dict[int, TaughtReply]:
         """The failed candidates themselves by their place, for the teacher to comment on token by token."""

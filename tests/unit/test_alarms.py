@@ -18,9 +18,9 @@ def test_told_once_when_it_begins_and_again_after_it_recovered() -> None:
 def test_what_was_not_measured_neither_raises_nor_clears() -> None:
     alarms = Alarms()
     for _ in range(4):
-        assert alarms.check({"teacher_lift": 0.1}) == []
-    assert alarms.check({"teacher_lift": math.nan}) == []
-    assert alarms.check({"teacher_lift": 0.5}) == [
-        "only 18% of the corrections help the user more than the reply (last 5 steps)"
-    ]
+        assert alarms.check({"teacher_lift": 0.1, "lift_by_chance": 0.3}) == []
+    assert alarms.check({"teacher_lift": math.nan, "lift_by_chance": 0.3}) == []
+    # (4 * -0.2 + 0.3) / 5 = -0.1
+    (told,) = alarms.check({"teacher_lift": 0.6, "lift_by_chance": 0.3})
+    assert "no more than sampling again would (lift -10%)" in told
     assert alarms.check({}) == []

@@ -28,7 +28,7 @@ class ContrastJudge:
 
     def __init__(self, tolerance: float = 0.1, quote: int = 200) -> None:
         if not (math.isfinite(tolerance) and tolerance >= 0):
-            raise ConfigError("judge.tolerance is out of range", got=tolerance, expected="0 or more", fix="change it")
+            raise ConfigError("judge.tie is out of range", got=tolerance, expected="0 or more", fix="change it")
         if quote < 20:
             raise ConfigError("judge.quote is out of range", got=quote, expected="20 or more", fix="change it")
         self._tolerance, self._quote = tolerance, quote

@@ -15,7 +15,10 @@ from rapo.types import Feedback, Group, Message, Reaction
 
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
-    """One group as the judge sees it, candidates in the order in which they are shown."""
+    """One group as the judge sees it, candidates in the order in which they are shown.
+
+    A reaction is what was said and the state after it; what the user thought and did not say stays with the user.
+    """
 
     context: tuple[Message, ...]
     replies: tuple[str, ...]
@@ -76,7 +79,7 @@ def _shown(group: Group, order: Sequence[int]) -> JudgeRequest:
     return JudgeRequest(
         group.pivot.dialogue.messages,
         tuple(group.candidates[i].completion.text for i in order),
-        tuple(group.candidates[i].reaction for i in order),
+        tuple(replace(group.candidates[i].reaction, thought="") for i in order),
     )
 
 

@@ -161,14 +161,14 @@ def packed_mask(owner_BL: Tensor) -> Tensor:
 
 
 def _logits(model: PreTrainedModel, rows: Rows, mask: Tensor) -> Tensor:
-    with _only_at(model, rows.predictors):
+    with only_at(model, rows.predictors):
         output = model(input_ids=rows.ids, attention_mask=mask, position_ids=rows.positions, use_cache=False)
     logits: Tensor = output.logits
     return logits
 
 
 @contextmanager
-def _only_at(model: PreTrainedModel, positions_N: Tensor) -> Iterator[None]:
+def only_at(model: PreTrainedModel, positions_N: Tensor) -> Iterator[None]:
     """Let the output layer see only the given positions of its flattened input.
 
     A hook on that layer, and not a call to the decoder alone, so that the model's own forward runs from its root: that

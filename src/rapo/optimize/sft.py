@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rapo.models.policy import Policy
 from rapo.optimize.optimizer import Optimizer
+from rapo.optimize.packing import only_at
 from rapo.optimize.render import Example
 
 
@@ -38,7 +39,8 @@ def train_sft(
     on_step: Callable[[SftStep], None] = lambda step: None,
 ) -> None:
     """Train on the batches in order; the rate rises over ``warmup`` of the steps and then falls linearly to a tenth."""
-    policy.model.train()
+    # No dropout: all randomness of a run is keyed by its seed.
+    policy.model.eval()
     for step, batch in enumerate(batches):
         loss, count = batch_loss(policy, batch)
         (loss / count).backward()
@@ -67,10 +69,11 @@ def learnt_logits(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, 
     ids_BL = torch.tensor([[*example.ids, *[0] * (width - len(example.ids))] for example in examples])
     learn_BL = torch.tensor([[*example.learn, *[False] * (width - len(example.learn))] for example in examples])
     ids_BL, learn_BL = ids_BL.to(policy.device), learn_BL.to(policy.device)
+    predictors_N = learn_BL.flatten().nonzero().squeeze(-1) - 1
     # Padding stands on the right, where a causal model never looks back at it: no mask, and the fast attention path.
-    hidden_BLH = policy.model.get_decoder()(input_ids=ids_BL, use_cache=False).last_hidden_state
-    hidden_NH = hidden_BLH[:, :-1][learn_BL[:, 1:]]
-    return policy.model.get_output_embeddings()(hidden_NH).float(), ids_BL[:, 1:][learn_BL[:, 1:]]
+    with only_at(policy.model, predictors_N):
+        logits_NV = policy.model(input_ids=ids_BL, use_cache=False).logits
+    return logits_NV.float(), ids_BL[learn_BL]
 
 
 @torch.no_grad()

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from rapo.errors import RunError
 from rapo.models.policy import Policy
 from rapo.models.sampler import TeacherDistribution
-from rapo.optimize.losses import DIVERGENCES, bucket, entropy, grpo, reference_kl, token_logps
+from rapo.optimize.losses import DIVERGENCES, bucket, entropy, grpo, hybrid, reference_kl, token_logps
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import PackedGroup, Segment, completion_logits, packing_obstacle, scored_ids
 from rapo.optimize.render import Example
@@ -99,6 +100,9 @@ def update(
         teacher: writes the distributions of taught replies that carry none.
         reference: the start policy, for ``numbers.kl``.
         replay: supervised correction examples.
+
+    Raises:
+        RunError: the gradient is not finite; the weights are as they were.
     """
     groups = [_without_idle(group, numbers) for group in groups]
     tokens = Counter(
@@ -108,7 +112,8 @@ def update(
     result = UpdateResult(divergences=[[] for _ in groups])
     if not tokens.total():
         return result
-    policy.model.train()
+    # Dropout would make the update differ from the policy that was sampled from, and from a resumed run.
+    policy.model.eval()
     totals: defaultdict[str, float] = defaultdict(float)
     for start in range(0, len(groups), numbers.groups_per_forward):
         part = groups[start : start + numbers.groups_per_forward]
@@ -123,6 +128,12 @@ def update(
         (numbers.replay * replayed / count).backward()
         totals["replay_loss"] = replayed.item() / count
     norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), numbers.grad_clip)
+    if not torch.isfinite(norm):
+        raise RunError(
+            "the gradient is not finite, so the weights were left alone",
+            got=f"norm {float(norm)}",
+            fix="lower update.lr, or use run.dtype=float32, and resume from the last checkpoint",
+        )
     optimizer.step()
     counts = {"macro_tokens": tokens["macro"], "micro_tokens": tokens["micro"], "gradient_norm": float(norm)}
     result.metrics = {**totals, **counts}
@@ -167,7 +178,7 @@ def _losses(
         )
         pieces = iter(found.pop("gap_N").split([len(reply.ids) for group in groups for reply in group.taught]))
         divergences = [[float(next(pieces).mean()) for _ in group.taught] for group in groups]
-        loss, metrics = loss + numbers.micro * micro, metrics | found
+        loss, metrics = hybrid(loss, micro, numbers.micro), metrics | found
     return loss, metrics, divergences
 
 
