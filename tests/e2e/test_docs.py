@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from tests.e2e.conftest import records
 
 from rapo.cli import app
 from rapo.config import load_config
@@ -20,7 +19,7 @@ def test_every_logged_metric_is_in_the_glossary_and_the_other_way_round(trained:
     logged = set(re.findall(r'"(\w+)":', rows)) - {"v", "step"}
     text = (ROOT / "docs" / "algorithm.md").read_text().partition("## Glossary")[2].partition("\n## ")[0]
     told = {name for row in re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    assert len(records(trained, "metrics")) == 4
+    assert rows.count("\n") == 4
     assert logged - told == set()
     # A KL term and a step without corrections are not in this run.
     assert told - logged <= {"reference_kl"}
