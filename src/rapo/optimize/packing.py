@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from rapo.errors import ModelError
+from rapo.optimize.prefix_attention import attending, row_layout
 
 VERIFIED_MODELS = ("llama", "qwen2", "qwen3")
 _LENGTH_FREE_ROPE = ("default", "linear", "llama3", "yarn")
@@ -112,7 +113,12 @@ def segment_logits(model: PreTrainedModel, groups: Sequence[PackedGroup]) -> Ten
             "this model cannot share prefixes between replies", got=reason, fix="turn packing off for this run"
         )
     rows = lay_out(groups, model.device)
-    return _logits(model, rows, packed_mask(rows.owner))
+    mask = packed_mask(rows.owner)
+    if getattr(model, "is_gradient_checkpointing", False):
+        # Backward runs the layers again, outside this call, and must meet the same attention: the dense mask.
+        return _logits(model, rows, mask)
+    with attending(model):
+        return _logits(model, rows, mask, layouts=tuple(row_layout(owner_L) for owner_L in rows.owner))
 
 
 def plain_logits(model: PreTrainedModel, groups: Sequence[PackedGroup]) -> Tensor:
@@ -160,9 +166,9 @@ def packed_mask(owner_BL: Tensor) -> Tensor:
     return ((related & causal) | itself)[:, None]
 
 
-def _logits(model: PreTrainedModel, rows: Rows, mask: Tensor) -> Tensor:
+def _logits(model: PreTrainedModel, rows: Rows, mask: Tensor, **options: Any) -> Tensor:
     with only_at(model, rows.predictors):
-        output = model(input_ids=rows.ids, attention_mask=mask, position_ids=rows.positions, use_cache=False)
+        output = model(input_ids=rows.ids, attention_mask=mask, position_ids=rows.positions, use_cache=False, **options)
     logits: Tensor = output.logits
     return logits
 
