@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import Dropout
+from torch.nn import Dropout, Module
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
@@ -117,7 +117,7 @@ def segment_logits(model: PreTrainedModel, groups: Sequence[PackedGroup]) -> Ten
     if getattr(model, "is_gradient_checkpointing", False):
         # Backward runs the layers again, outside this call, and must meet the same attention: the dense mask.
         return _logits(model, rows, mask)
-    with attending(model):
+    with attending(model), last_mlp_only_at(model, rows):
         return _logits(model, rows, mask, layouts=tuple(row_layout(owner_L) for owner_L in rows.owner))
 
 
@@ -189,3 +189,27 @@ def only_at(model: PreTrainedModel, positions_N: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+@contextmanager
+def last_mlp_only_at(model: PreTrainedModel, rows: Rows) -> Iterator[None]:
+    """Let the last layer's feed-forward block compute the predicting positions only; it returns 0 at all others.
+
+    After the last attention no token reads another, so a prefix token that predicts nothing has done its work.
+    """
+    places = rows.predictors.unique()
+    mlp = cast(Any, model).get_decoder().layers[-1].mlp
+
+    def scatter(_: Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        everywhere = output.new_zeros(rows.ids.numel(), output.shape[-1]).index_copy(0, places, output)
+        return everywhere.view(*rows.ids.shape, -1)
+
+    hooks = (
+        mlp.register_forward_pre_hook(lambda _, inputs: inputs[0].flatten(0, 1)[places]),
+        mlp.register_forward_hook(scatter),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
