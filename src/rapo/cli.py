@@ -144,7 +144,7 @@ def show_config() -> None:
 
     section = ""
     for row in describe_config():
-        if (name := row.key.partition(".")[0]) != section:
+        if (name := row.key.rpartition(".")[0]) != section:
             section = name
             typer.echo(f"\n{section}:")
         typer.echo(f"  {row.key:<24} {row.default:<22} {row.description} ({row.type})")

@@ -5,7 +5,9 @@
     ├── DataError      a file or a row the user gave us
     ├── ModelError     a model folder, tokenizer or architecture
     ├── RunError       the run directory: records, checkpoints, disk
-    └── GateError      the model is not ready for reinforcement learning
+    ├── GateError      the model is not ready for reinforcement learning
+    ├── EndpointError  a language model behind an endpoint: unreachable, refusing, or not answering usably
+    └── BudgetError    the next call could exceed the budget of the run
 
 An error says what happened, what was met, what was expected, and the way out.
 """
@@ -53,6 +55,14 @@ class RunError(RapoError):
 
 class GateError(RapoError):
     """The policy lacks a skill without which reinforcement learning would not get going."""
+
+
+class EndpointError(RapoError):
+    """A language model cannot be asked, or its answers cannot be used; the run stops and can be resumed."""
+
+
+class BudgetError(RapoError):
+    """The next call could exceed the budget of the run; the run stops before it and can be resumed with a larger one."""
 
 
 def _shorten(value: object, limit: int = 120) -> str:

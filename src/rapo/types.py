@@ -36,7 +36,8 @@ class Scenario:
     Attributes:
         id: unique within its source; it keys the seeds of everything that happens in the scenario.
         situation: what anyone may know about it.
-        opening: what was said before the policy's first reply; the last message is the user's.
+        opening: what was said before the policy's first reply; the last message is the user's. A first system message
+            is what the policy alone is told (its own role and goal in a negotiation).
         start: the user's state before the policy's first reply, on ``scale``.
         profile: HIDDEN from the policy: persona, need, goal, facts not told yet. Only a user simulator reads it.
     """
@@ -177,6 +178,8 @@ class Group:
         candidates: G of them, fewer where echoes are missing.
         feedback: one entry per candidate, or None when the feedback is missing (the group then has weight 0).
         agreement: Kendall's W between the judge's permutations, 0-1; None with a single permutation.
+        orders: the orders in which the judge saw the candidates, one per permutation: ``orders[p][slot]`` is a
+            candidate's place in ``candidates``.
         corrections: at most one per candidate, in candidate order.
     """
 
@@ -185,3 +188,4 @@ class Group:
     feedback: tuple[Feedback, ...] | None = None
     agreement: float | None = None
     corrections: tuple[Correction, ...] = ()
+    orders: tuple[tuple[int, ...], ...] = ()

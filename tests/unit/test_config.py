@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
     ("overrides", "message"),
     [
         (["users.kind=replay"], "users.kind=replay has no users.files"),
-        (["users.files=[a]"], "users.files is given; expected users.kind=replay with it"),
+        (["users.files=[a]"], "users.files is given; expected users.kind=replay or llm with it"),
         (
             ["users.kind=replay", "users.files=[a]", "judge.kind=contrast"],
             "teacher.replay has no examples for replayed users",

@@ -18,7 +18,6 @@ LIGHT = (
     *GROUND,
     "rapo.config",
     "rapo.yaml_text",
-    "rapo.type_words",
     "rapo.prompts",
     "rapo.records",
     "rapo.interact",

@@ -18,11 +18,20 @@ class JudgeRequest:
     """One group as the judge sees it, candidates in the order in which they are shown.
 
     A reaction is what was said and the state after it; what the user thought and did not say stays with the user.
+
+    Attributes:
+        context: everything said before the replies.
+        replies: the candidates.
+        reactions: what each caused.
+        seed: keys any randomness of the judge; another one for every order of a group.
+        secrets: texts of the hidden profile, NEVER to be shown to the judge: a critique that quotes one is unusable.
     """
 
     context: tuple[Message, ...]
     replies: tuple[str, ...]
     reactions: tuple[Reaction, ...]
+    seed: int = 0
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

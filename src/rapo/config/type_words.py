@@ -18,11 +18,15 @@ def type_words(annotation: Any) -> str:
             bounds |= {
                 name: getattr(rule, name) for name in ("ge", "gt", "le", "lt", "min_length") if hasattr(rule, name)
             }
+            if getattr(rule, "pattern", None):
+                return "package.module:Name"
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return f"one of: {', '.join(args)}"
     if origin is tuple:
         return f"a list{_range(bounds)}, each item {type_words(args[0])}"
+    if origin is dict:
+        return "a mapping"
     if origin in {Union, UnionType}:
         return " or ".join(type_words(arg) for arg in args)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}

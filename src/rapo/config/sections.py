@@ -1,23 +1,14 @@
-"""One validated config for a whole run: YAML plus ``section.key=value`` overrides, or a one-line error.
-
-Loads no torch, so that a typing error costs no waiting. Paths are relative to the current folder.
-"""
+"""The sections of a run config: every key with its range, its default and what it does."""
 
 from __future__ import annotations
 
-import difflib
-import typing
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rapo import prompts, yaml_text
 from rapo.errors import ConfigError
-from rapo.type_words import type_words
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -29,6 +20,10 @@ OpenShare = Annotated[float, Field(gt=0, le=1)]
 InnerShare = Annotated[float, Field(ge=0, lt=1)]
 File = Annotated[Path, Field(strict=False)]
 Files = Annotated[tuple[File, ...], Field(strict=False)]
+DottedPath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Options = dict[str, Any]
+WORLDS = ("support", "bargaining")
 Population = Literal["familiar", "held_out"]
 Populations = Annotated[tuple[Population, ...], Field(strict=False, min_length=1)]
 
@@ -93,14 +88,61 @@ class Gate(Section):
     cases: Count = Field(default=128, description="cases on which the gate is measured")
 
 
+class ModelSpec(Section):
+    """A language model that plays users or judges: behind an endpoint (``url``) or in this process (``path``)."""
+
+    url: str | None = Field(default=None, description="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
+    path: str | None = Field(default=None, description="Hugging Face folder or hub id, run in this process instead")
+    name: str = Field(default="", description="model name the endpoint is asked for")
+    key_env: str | None = Field(default=None, description="environment variable that holds the endpoint's key")
+    temperature: Weight = Field(default=1.0, description="sampling temperature")
+    max_tokens: Count = Field(default=1024, description="longest answer, in tokens")
+    concurrency: Count = Field(default=16, description="most calls under way at once; in this process: the batch")
+    timeout: Positive = Field(default=120.0, description="seconds one attempt may take, everything included")
+    attempts: Count = Field(default=6, description="most attempts per call")
+    json_schema: Literal["auto", "on", "off"] = Field(default="auto", description="ask for JSON by schema; auto: try")
+    price_in: Weight = Field(default=0.0, description="price of a million prompt tokens")
+    price_out: Weight = Field(default=0.0, description="price of a million answer tokens")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.path is None):
+            raise ConfigError("a model under models has both or neither of url and path", expected="one of them")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ConfigError("the url of a model is not valid", got=self.url, expected="http://... or https://...")
+        if self.url is not None and not self.name:
+            raise ConfigError(f"the model at {self.url} has no name", expected="the name the endpoint serves it under")
+        return self
+
+
+class Calls(Section):
+    """What all calls to language models obey together."""
+
+    journal: File | None = Field(default=None, description="file of all calls, may be shared; null: in run.dir")
+    max_calls: Count | None = Field(default=None, description="budget: stop cleanly before more attempts than this")
+    max_tokens: Count | None = Field(default=None, description="budget: stop before more tokens than this")
+    max_cost: Positive | None = Field(default=None, description="budget: stop before a higher cost than this")
+    retries: Weight = Field(default=1.0, description="retries per call over the whole run, beyond the first 100")
+    breaker: Count = Field(default=20, description="failures in a row after which an endpoint gets a rest")
+    patience: Positive = Field(default=300.0, description="seconds an endpoint may fail before the run stops")
+    max_missing: Share = Field(default=0.5, description="share of a step's answers that may be missing before it stops")
+
+
 class Users(Section):
     """Who plays the user."""
 
-    kind: Literal["support", "replay"] = Field(default="support", description="scripted seekers, or logged reactions")
-    population: Population = Field(default="familiar", description="which scripted seekers to train with")
-    files: Files = Field(default=(), description="replay: JSONL dialogue logs to draw reactions from")
+    kind: Literal["support", "bargaining", "replay", "llm"] | DottedPath = Field(
+        default="support", description="embedded world, logged reactions, language models, or a class of yours"
+    )
+    population: Population = Field(default="familiar", description="embedded worlds: which users to train with")
+    files: Files = Field(default=(), description="replay: dialogue logs; llm: scenario files")
     neighbours: Count = Field(default=32, description="replay: most similar logged turns that answer for the user")
     max_opening: Count = Field(default=12, description="replay: most messages already said when a dialogue starts")
+    domain: Literal["support", "negotiation"] = Field(default="support", description="llm: which prompts and scale")
+    models: Names = Field(default=(), description="llm: who plays the users, names of models")
+    mode: Literal["two_calls", "one_call"] = Field(default="two_calls", description="llm: appraise, then speak")
+    personas: bool = Field(default=True, description="llm: give users without a persona a sampled one")
+    options: Options = Field(default={}, description="keyword arguments of a class of yours")
 
 
 class Play(Section):
@@ -129,9 +171,13 @@ class Branch(Section):
 class Judge(Section):
     """Step 4: generative hindsight feedback."""
 
-    kind: Literal["support", "contrast"] = Field(default="support", description="who ranks and writes the critiques")
+    kind: Literal["support", "bargaining", "contrast", "llm"] | DottedPath = Field(
+        default="support", description="who ranks and writes the critiques"
+    )
     permutations: Count = Field(default=1, description="orders in which each group is judged; ranks are averaged")
     tie: Weight = Field(default=0.0, description="contrast: states no further apart than this share a rank")
+    model: str | None = Field(default=None, description="llm: name of one of models")
+    options: Options = Field(default={}, description="keyword arguments of a class of yours")
 
 
 class Correct(Section):
@@ -187,6 +233,8 @@ class Eval(Section):
     populations: Populations = Field(default=("familiar", "held_out"), description="seekers to be measured with")
     bootstrap: Count = Field(default=2000, description="resamples behind each interval")
     exploits: bool = Field(default=True, description="also look for replies that please the simulator only")
+    models: Names = Field(default=(), description="llm: who plays the users then; empty takes users.models")
+    judge: str | None = Field(default=None, description="one of models that rates finished dialogues; null: none")
 
 
 class RunConfig(Section):
@@ -206,6 +254,8 @@ class RunConfig(Section):
     teacher: Teacher = Teacher()
     train: Train = Train()
     eval: Eval = Eval()
+    models: dict[str, ModelSpec] = {}
+    calls: Calls = Calls()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -222,107 +272,54 @@ class RunConfig(Section):
 
 def _contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
     """Whether each contradiction is met, what it is, and what was expected."""
-    p, u, replay = c.policy, c.update, c.users.kind == "replay"
+    return [*_user_contradictions(c), *_model_contradictions(c), *_learning_contradictions(c)]
+
+
+def _user_contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
+    users, judge = c.users.kind, c.judge.kind
+    embedded, own = users in WORLDS, ":" in users
+    return [
+        (users == "replay" and not c.users.files, "users.kind=replay has no users.files", "a list of dialogue logs"),
+        (users == "llm" and not c.users.files, "users.kind=llm has no users.files", "a list of scenario files"),
+        (embedded and bool(c.users.files), "users.files is given", "users.kind=replay or llm with it"),
+        (
+            judge in WORLDS and judge != users and not own,
+            f"judge.kind={judge} cannot judge {'replayed' if users == 'replay' else users} users",
+            f"judge.kind={'llm' if users == 'llm' else users if embedded else 'contrast'}",
+        ),
+        (bool(c.users.options) and not own, "users.options is given", "users.kind=package.module:Name with it"),
+        (
+            bool(c.judge.options) and ":" not in judge,
+            "judge.options is given",
+            "judge.kind=package.module:Name with it",
+        ),
+        (
+            not embedded and c.teacher.replay > 0,
+            f"teacher.replay has no examples for {'replayed' if users == 'replay' else users} users",
+            "teacher.replay=0",
+        ),
+    ]
+
+
+def _model_contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
+    named = {"users.models": c.users.models, "eval.models": c.eval.models}
+    named |= {"judge.model": (c.judge.model,), "eval.judge": (c.eval.judge,)}
+    unknown = [(key, name) for key, names in named.items() for name in names if name and name not in c.models]
+    known = f"one of: {', '.join(c.models)}" if c.models else "a section models that describes it"
+    return [
+        *((True, f"{key} is not valid; got {name}", known) for key, name in unknown),
+        (c.users.kind == "llm" and not c.users.models, "users.kind=llm has no users.models", "names of models"),
+        (c.judge.kind == "llm" and c.judge.model is None, "judge.kind=llm has no judge.model", "the name of a model"),
+    ]
+
+
+def _learning_contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
+    p, u = c.policy, c.update
     kept, distils = c.select.share * c.play.dialogues * c.play.turns, u.micro > 0 and u.along == "corrections"
     return [
-        (replay and not c.users.files, "users.kind=replay has no users.files", "a list of JSONL dialogue logs"),
-        (not replay and bool(c.users.files), "users.files is given", "users.kind=replay with it"),
-        (replay and c.judge.kind == "support", "judge.kind=support cannot judge replayed users", "judge.kind=contrast"),
         (not p.path and p.hidden % (2 * p.heads) != 0, f"policy.hidden={p.hidden}", "a multiple of twice policy.heads"),
         (not p.path and p.max_tokens >= p.max_context, f"policy.max_tokens={p.max_tokens}", "less than max_context"),
         (u.macro == u.micro == 0, "update.macro and update.micro are both 0", "one of them above 0"),
         (distils and c.correct.below == 0, "correct.below=0 leaves update.along=corrections empty", "more than 0"),
-        (replay and c.teacher.replay > 0, "teacher.replay has no examples for replayed users", "teacher.replay=0"),
         (kept < 1, f"select.share={c.select.share}", "a share that keeps a turn of play.dialogues x play.turns"),
     ]
-
-
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config in the YAML file ``path`` (None: all defaults), changed by ``section.key=value`` overrides in order.
-
-    Raises ConfigError: one line that names the key, what it held and what was expected.
-    """
-    data = {} if path is None else yaml_text.read(path)
-    # An empty section in YAML is null: it sets nothing.
-    data = {key: {} if value is None else value for key, value in data.items()}
-    for section, name, value in map(_override, overrides):
-        known = data.get(section, {})
-        # Anything else in a section's place is the file's error, which validation reports.
-        data[section] = {**known, name: value} if isinstance(known, dict) else known
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as error:
-        raise _explain(dict(error.errors()[0])) from None
-
-
-def _override(override: str) -> tuple[str, str, Any]:
-    key, equals, text = override.partition("=")
-    key = key.strip()
-    if not equals or key in RunConfig.model_fields:
-        raise ConfigError("override is not valid", got=override, expected="section.key=value, such as update.lr=1e-3")
-    if key not in _fields():
-        raise _unknown(key)
-    try:
-        value = yaml_text.parse(text)
-    except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"value of {key} is not YAML", got=text, fix="put text in quotes") from None
-    section, name = key.split(".")
-    return section, name, value
-
-
-def _explain(error: Mapping[str, Any]) -> ConfigError:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location[:2])
-    if error["type"] in {"extra_forbidden", "invalid_key"}:
-        return _unknown(".".join(location))
-    expected = type_words(_fields()[key][0]) if key in _fields() else "a mapping of its keys"
-    return ConfigError(f"{key} is not valid", got=yaml_text.show(error["input"]), expected=expected)
-
-
-def _unknown(key: str) -> ConfigError:
-    section, _, name = key.rpartition(".")
-    fields = _fields()
-    scores = {known: _alike(key, known) for known in RunConfig.model_fields if not section}
-    for known in fields:
-        known_section, known_name = known.split(".")
-        # The section only decides between keys whose names are as near.
-        if (score := _alike(name, known_name)) > 0:
-            scores[known] = score + _alike(section, known_section)
-    if (best := max(scores.values(), default=0.0)) > 0:
-        nearest = [known for known, score in scores.items() if score == best]
-        return ConfigError(f"unknown key {key}", fix=f"did you mean {' or '.join(nearest)}?")
-    names = [known for known in fields if known.startswith(f"{section}.")] or list(RunConfig.model_fields)
-    return ConfigError(f"unknown key {key}", expected=f"one of: {', '.join(names)}")
-
-
-def _alike(a: str, b: str) -> float:
-    """Likeness of two names up to 1, and 0 below what a slip of the fingers leaves."""
-    ratio = difflib.SequenceMatcher(None, a, b).ratio()
-    return ratio if ratio >= 0.6 else 0.0
-
-
-class ConfigRow(NamedTuple):
-    """One key as docs and ``--help`` show it: the dotted key, its type and range in words, its default as YAML."""
-
-    key: str
-    type: str
-    default: str
-    description: str
-
-
-def describe_config() -> list[ConfigRow]:
-    """Every key of the config, in the order of the sections."""
-    return [
-        ConfigRow(key, type_words(annotation), yaml_text.show(info.get_default()), info.description or "")
-        for key, (annotation, info) in _fields().items()
-    ]
-
-
-def _fields() -> dict[str, tuple[Any, FieldInfo]]:
-    """Annotation (with its bounds) and field of every ``section.key``."""
-    found = {}
-    for section, outer in RunConfig.model_fields.items():
-        kind = typing.cast("type[Section]", outer.annotation)
-        hints = typing.get_type_hints(kind, include_extras=True)
-        found.update({f"{section}.{name}": (hints[name], info) for name, info in kind.model_fields.items()})
-    return found

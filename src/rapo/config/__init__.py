@@ -1,0 +1,9 @@
+"""One validated config for a whole run: YAML plus ``section.key=value`` overrides, or a one-line error.
+
+Loads no torch, so that a typing error costs no waiting. Paths are relative to the current folder.
+"""
+
+from rapo.config.load import ConfigRow, describe_config, load_config
+from rapo.config.sections import ModelSpec, Population, RunConfig
+
+__all__ = ["ConfigRow", "ModelSpec", "Population", "RunConfig", "describe_config", "load_config"]
