@@ -62,7 +62,7 @@ class EndpointError(RapoError):
 
 
 class BudgetError(RapoError):
-    """The next call could exceed the budget of the run; the run stops before it and can be resumed with a larger one."""
+    """The next call could exceed the budget; the run stops before it and can be resumed with a larger one."""
 
 
 def _shorten(value: object, limit: int = 120) -> str:

@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 
 from rapo import yaml_text
 from rapo.config.sections import ModelSpec, RunConfig, Section
-from rapo.errors import ConfigError
 from rapo.config.type_words import type_words
+from rapo.errors import ConfigError
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:

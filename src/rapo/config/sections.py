@@ -302,9 +302,9 @@ def _user_contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
 
 
 def _model_contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
-    named = {"users.models": c.users.models, "eval.models": c.eval.models}
-    named |= {"judge.model": (c.judge.model,), "eval.judge": (c.eval.judge,)}
-    unknown = [(key, name) for key, names in named.items() for name in names if name and name not in c.models]
+    named = [("users.models", name) for name in c.users.models] + [("eval.models", name) for name in c.eval.models]
+    named += [(key, name) for key, name in (("judge.model", c.judge.model), ("eval.judge", c.eval.judge)) if name]
+    unknown = [(key, name) for key, name in named if name not in c.models]
     known = f"one of: {', '.join(c.models)}" if c.models else "a section models that describes it"
     return [
         *((True, f"{key} is not valid; got {name}", known) for key, name in unknown),
