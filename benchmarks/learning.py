@@ -54,6 +54,7 @@ class ShuffledCritiques:
 
 def train_variant(start: str, variant: str, seed: int, calls: int, changes: Sequence[str]) -> dict[str, Any]:
     """Train one variant until its simulator calls are used up; its evaluation and learning curve."""
+    from rapo.parts import Parts
     from rapo.progress import Terminal
     from rapo.stages import make_trainer, measure, prepare
     from rapo.supervised import load_policy
@@ -63,7 +64,8 @@ def train_variant(start: str, variant: str, seed: int, calls: int, changes: Sequ
     prepare(config)
     policy = load_policy(config, start)
     policy.model.requires_grad_(False)
-    trainer = make_trainer(config, policy)
+    parts = Parts(config, config.run.dir, print)
+    trainer = make_trainer(parts, policy)
     if "shuffled" in variant:
         trainer.judge = ShuffledCritiques(trainer.judge)
     used, number, curve, began = 0.0, 0, [], time.perf_counter()
@@ -73,7 +75,7 @@ def train_variant(start: str, variant: str, seed: int, calls: int, changes: Sequ
         used += metrics["simulator_calls"]
         curve.append({"calls": used, **{k: metrics.get(k) for k in ("candidate_change", "teacher_lift", "entropy")}})
     seconds = time.perf_counter() - began
-    rows = measure(config, {variant: trainer.policy}, Terminal(quiet=True), title="", battery=False)
+    rows = measure(parts, {variant: trainer.policy}, Terminal(quiet=True), title="", battery=False)
     scores = {
         row.population: {
             "change": row.outcome.change.mean,

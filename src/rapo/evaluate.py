@@ -10,6 +10,7 @@ from rapo.config import RunConfig
 from rapo.errors import RunError
 from rapo.evals.support import paying_exploits
 from rapo.optimize import checkpoint
+from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import atomic_write, disk_errors, to_json
 from rapo.show import table
@@ -23,7 +24,8 @@ def run_eval(config: RunConfig, models: Sequence[str], terminal: Terminal, json_
         raise RunError(f"{json_path} cannot be written", got=f"no folder {json_path.parent}", fix="make it first")
     prepare(config)
     policies = {name: load_policy(config, model_source(name)) for name in models}
-    rows = measure(config, policies, terminal, title="evaluate", battery=config.eval.exploits)
+    with Parts(config, config.run.dir, terminal.warn) as parts:
+        rows = measure(parts, policies, terminal, title="evaluate", battery=config.eval.exploits)
     terminal.console.print(table(rows))
     if any(row.kind == "exploit" for row in rows):
         paying = paying_exploits(rows, models[0])

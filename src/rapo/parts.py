@@ -1,38 +1,109 @@
-"""The user simulator and the judge a config asks for."""
+"""The users, judges and language models that a config names."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rapo import plugins
 from rapo.config import Population, RunConfig
 from rapo.hindsight.feedback import RewardModel
 from rapo.interact.users import UserSimulator
+from rapo.models.chat import ChatModel
+
+if TYPE_CHECKING:
+    from rapo.models.journal import Journal, Role
 
 
-def make_users(config: RunConfig, population: Population | None = None, *, evaluation: bool = False) -> UserSimulator:
-    """The user simulator of a run.
+class Parts:
+    """Makes each part on demand; a language model is connected once per role, all through one journal.
+
+    Use it in a ``with`` statement: leaving it closes the journal and the connections.
 
     Args:
         config: the run's config.
-        population: scripted users only: whose seekers; None takes ``users.population``.
-        evaluation: users and scenarios that training never meets.
+        folder: receives the journal, unless ``calls.journal`` names another place.
+        notice: hears what a person should know and no error tells, such as a server without JSON schemas.
     """
-    users = config.users
-    if users.kind == "support":
-        from rapo.worlds.support.seeker import SupportWorld
 
-        return SupportWorld(population or users.population, evaluation=evaluation)
-    from rapo.interact.replay import ReplayUser
+    def __init__(self, config: RunConfig, folder: Path, notice: Callable[[str], None]) -> None:
+        self.config, self.notice = config, notice
+        self._path = config.calls.journal or folder / "journal.sqlite"
+        self._opened = ExitStack()
+        self._journal: Journal | None = None
+        self._models: dict[tuple[str, Role], ChatModel] = {}
 
-    return ReplayUser.from_files(
-        users.files, neighbours=users.neighbours, max_opening=users.max_opening, evaluation=evaluation
-    )
+    def users(self, population: Population | None = None, *, evaluation: bool = False) -> UserSimulator:
+        """The user simulator.
 
+        Args:
+            population: embedded worlds only: whose users; None takes ``users.population``.
+            evaluation: users and scenarios that training never meets.
+        """
+        users = self.config.users
+        if users.kind == "support":
+            from rapo.worlds.support.seeker import SupportWorld
 
-def make_judge(config: RunConfig) -> RewardModel:
-    """The judge of a run."""
-    if config.judge.kind == "support":
-        from rapo.worlds.support.judge import SupportJudge
+            return SupportWorld(population or users.population, evaluation=evaluation)
+        if users.kind == "replay":
+            from rapo.interact.replay import ReplayUser
 
-        return SupportJudge()
-    from rapo.hindsight.contrast import ContrastJudge
+            return ReplayUser.from_files(
+                users.files, neighbours=users.neighbours, max_opening=users.max_opening, evaluation=evaluation
+            )
+        if users.kind == "llm":
+            return self._llm_users(evaluation)
+        made: UserSimulator = plugins.make(users.kind, users.options, "users.kind", methods=("scenarios", "react"))
+        return made
 
-    return ContrastJudge(tolerance=config.judge.tie)
+    def judge(self) -> RewardModel:
+        """The generative reward model."""
+        judge = self.config.judge
+        if judge.kind == "support":
+            from rapo.worlds.support.judge import SupportJudge
+
+            return SupportJudge()
+        if judge.kind == "contrast":
+            from rapo.hindsight.contrast import ContrastJudge
+
+            return ContrastJudge(tolerance=judge.tie)
+        if judge.kind == "llm":
+            from rapo.hindsight.llm_judge import LLMJudge
+
+            return LLMJudge(self.model(str(judge.model), "judge"), domain=self.config.users.domain)
+        made: RewardModel = plugins.make(judge.kind, judge.options, "judge.kind", methods=("judge",))
+        return made
+
+    def model(self, name: str, role: Role) -> ChatModel:
+        """The language model ``name`` of the config in a role; its calls are journaled and counted."""
+        if (name, role) not in self._models:
+            from rapo.models.connect import connect
+
+            self._models[name, role] = connect(
+                self.config.models[name], self.journal, role, self.config.calls, label=name, notice=self.notice
+            )
+        return self._models[name, role]
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of all calls, opened on first use."""
+        if self._journal is None:
+            from rapo.models.journal import Journal
+
+            self._journal = Journal(self._path)
+            self._opened.callback(self._journal.close)
+        return self._journal
+
+    def forget_unusable(self) -> None:
+        """Let answers that were missing or unusable be asked for again when the run goes on."""
+        if self._journal is not None:
+            self._journal.void_unusable()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._opened.close()

@@ -11,8 +11,9 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from random import Random
@@ -24,8 +25,8 @@ from transformers.utils import logging
 
 from rapo import prompts
 from rapo.alarms import Alarms
-from rapo.config import RunConfig
-from rapo.errors import ModelError, RunError
+from rapo.config import WORLDS, RunConfig
+from rapo.errors import BudgetError, EndpointError, ModelError, RunError
 from rapo.evals.interactive import Row, Suite
 from rapo.evals.support import scripted
 from rapo.interact.play import Speaker
@@ -35,7 +36,7 @@ from rapo.optimize import checkpoint
 from rapo.optimize.packing import packing_obstacle
 from rapo.optimize.render import Example
 from rapo.optimize.sft import SftStep
-from rapo.parts import make_judge, make_users
+from rapo.parts import Parts
 from rapo.progress import Bar, Terminal
 from rapo.records import RunDirectory, atomic_write, disk_errors, from_json, read_records, to_json
 from rapo.seeds import derive_seed
@@ -82,36 +83,48 @@ def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
 
 def run_training(run: RunDirectory, terminal: Terminal) -> dict[str, Any]:
     """Everything ``rapo train`` does; goes on where an interrupted run stopped. Returns the summary."""
+    with Parts(run.config, run.path, terminal.warn) as parts:
+        try:
+            return _run_stages(run, parts, terminal)
+        except EndpointError:
+            # What could not be had is asked for again when the run goes on.
+            parts.forget_unusable()
+            raise
+
+
+def _run_stages(run: RunDirectory, parts: Parts, terminal: Terminal) -> dict[str, Any]:
     config, started = run.config, time.time()
     prepare(config)
-    _check_users(config)
+    _check_users(parts)
     source = config.policy.path or str(run_sft(run, terminal))
     # Cloned for the reason given in make_trainer.
     start = load_policy(config, source).clone()
     _pass_gate(run, start, terminal)
-    before = evaluate(run, "before", {"start": start}, terminal, battery=config.eval.exploits)
-    policy = learn(run, start, terminal)
-    after = evaluate(run, "after", {"trained": policy}, terminal)
+    before = evaluate(run, parts, "before", {"start": start}, terminal, battery=config.eval.exploits)
+    policy = learn(run, parts, start, terminal)
+    after = evaluate(run, parts, "after", {"trained": policy}, terminal)
     summary = _summary(run, [*before, *after], time.time() - started)
     atomic_write(run.path / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
 
-def _check_users(config: RunConfig) -> None:
+def _check_users(parts: Parts) -> None:
     """Meet what is wrong with the users or their logs before hours of work, not after."""
-    make_users(config).scenarios(config.play.dialogues, 0)
-    for users in _eval_users(config).values():
+    config = parts.config
+    parts.judge()
+    parts.users().scenarios(config.play.dialogues, 0)
+    for users in _eval_users(parts).values():
         users.scenarios(config.eval.dialogues, 0)
 
 
-def learn(run: RunDirectory, start: Policy, terminal: Terminal) -> Policy:
+def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) -> Policy:
     """The training steps that are left; returns the trained policy."""
-    config, folder = run.config, run.path / "checkpoints"
+    config, folder = parts.config, run.path / "checkpoints"
     checkpoint.clean(folder)
     newest, notices = checkpoint.latest(folder)
     for notice in notices:
         terminal.warn(notice)
-    trainer = make_trainer(config, start, newest)
+    trainer = make_trainer(parts, start, newest)
     done = checkpoint.read_cursor(newest).step if newest else 0
     run.truncate(done)
     if done < config.train.steps:
@@ -120,26 +133,64 @@ def learn(run: RunDirectory, start: Policy, terminal: Terminal) -> Policy:
         for name in ("evaluation-after.json", "summary.json"):
             (run.path / name).unlink(missing_ok=True)
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
-    scores: list[float] = []
-    alarms = Alarms()
+    alarms, saver = Alarms(), _Saver(trainer, folder, done, _scores_since_regular_save(run, done))
     with terminal.stage("reinforce", config.train.steps) as bar:
         bar(done)
         for number in range(done + 1, config.train.steps + 1):
-            step = trainer.step(number)
+            with saver.on_stop():
+                step = trainer.step(number)
             record(run, step)
             run.flush()
             for alarm in alarms.check(step.metrics):
                 terminal.warn(f"step {number}: {alarm}")
-            scores.append(step.metrics["state_change"])
             bar(number, _figures(step.metrics))
             late = time.monotonic() > deadline
-            if number % config.train.save_every == 0 or number == config.train.steps or late:
-                save(trainer, number, sum(scores) / len(scores), folder)
-                scores.clear()
+            saver.after(step, late or number == config.train.steps)
             if late:
                 terminal.warn(f"train.max_minutes is over at step {number}; go on with: rapo resume {run.path}")
                 break
     return trainer.policy
+
+
+@dataclass(slots=True)
+class _Saver:
+    """Writes checkpoints at regular steps and where a run stops; each is scored by the steps since a regular one."""
+
+    trainer: Trainer
+    folder: Path
+    done: int
+    scores: list[float]
+    saved: bool = True
+
+    def after(self, step: Step, last: bool) -> None:
+        self.done, self.saved = step.number, False
+        self.scores.append(step.metrics["state_change"])
+        regular = step.number % self.trainer.config.train.save_every == 0
+        if regular or last:
+            self._save()
+        if regular:
+            self.scores.clear()
+
+    @contextmanager
+    def on_stop(self) -> Iterator[None]:
+        """Keep the steps done when the next one cannot be: it has learnt nothing yet."""
+        try:
+            yield
+        except (EndpointError, BudgetError):
+            if not self.saved:
+                self._save()
+            raise
+
+    def _save(self) -> None:
+        save(self.trainer, self.done, sum(self.scores) / len(self.scores), self.folder)
+        self.saved = True
+
+
+def _scores_since_regular_save(run: RunDirectory, done: int) -> list[float]:
+    """What the steps after the last regular checkpoint scored, so that a stop between two changes no score."""
+    regular = done - done % run.config.train.save_every
+    rows = (row for row in read_records(run.path, "metrics") if row["step"] > regular)
+    return [math.nan if row["state_change"] is None else row["state_change"] for row in rows]
 
 
 def _notice_plain_updates(policy: Policy, terminal: Terminal) -> None:
@@ -148,8 +199,9 @@ def _notice_plain_updates(policy: Policy, terminal: Terminal) -> None:
         terminal.warn(f"this model cannot share prefixes ({reason}); updates take the plain, slower path")
 
 
-def make_trainer(config: RunConfig, start: Policy, newest: Path | None = None) -> Trainer:
+def make_trainer(parts: Parts, start: Policy, newest: Path | None = None) -> Trainer:
     """A trainer at its first step, or as it stood at the checkpoint ``newest``."""
+    config = parts.config
     # A clone in both cases: safetensors leaves weights at any address, and matrix products round by alignment.
     policy = (load_policy(config, str(newest)) if newest else start).clone(trainable=True)
     policy.model.requires_grad_(True)
@@ -157,8 +209,8 @@ def make_trainer(config: RunConfig, start: Policy, newest: Path | None = None) -
         config,
         policy,
         start=start,
-        users=make_users(config),
-        judge=make_judge(config),
+        users=parts.users(),
+        judge=parts.judge(),
         replay=_replay(config, policy),
     )
     if newest:
@@ -191,23 +243,29 @@ def record(run: RunDirectory, step: Step) -> None:
 
 
 def evaluate(
-    run: RunDirectory, name: str, policies: Mapping[str, Policy], terminal: Terminal, *, battery: bool = False
+    run: RunDirectory,
+    parts: Parts,
+    name: str,
+    policies: Mapping[str, Policy],
+    terminal: Terminal,
+    *,
+    battery: bool = False,
 ) -> list[Row]:
     """Evaluate policies on users and scenarios that training never meets; kept in ``evaluation-NAME.json``."""
-    config, path = run.config, run.path / f"evaluation-{name}.json"
+    path = run.path / f"evaluation-{name}.json"
     if path.is_file():
         return [from_json(Row, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-    rows = measure(config, policies, terminal, title=f"evaluate {name}", battery=battery)
+    rows = measure(parts, policies, terminal, title=f"evaluate {name}", battery=battery)
     atomic_write(path, json.dumps({"v": 1, "rows": to_json(rows)}) + "\n")
     return rows
 
 
 def measure(
-    config: RunConfig, policies: Mapping[str, Policy], terminal: Terminal, *, title: str, battery: bool
+    parts: Parts, policies: Mapping[str, Policy], terminal: Terminal, *, title: str, battery: bool
 ) -> list[Row]:
     """The rows of an evaluation: every policy, and with ``battery`` the scripted supporters of the embedded world."""
-    c = config.eval
-    suite = Suite(_eval_users(config), c.dialogues, c.turns, config.run.seed, c.bootstrap)
+    config, c = parts.config, parts.config.eval
+    suite = Suite(_eval_users(parts), c.dialogues, c.turns, config.run.seed, c.bootstrap)
     speakers: dict[str, Speaker] = {
         label: PolicySpeaker(policy, config.policy.system_prompt, config.policy.max_tokens, c.temperature)
         for label, policy in policies.items()
@@ -235,10 +293,11 @@ class _TurnCount:
         self.bar(self.done)
 
 
-def _eval_users(config: RunConfig) -> dict[str, Any]:
-    if config.users.kind == "support":
-        return {name: make_users(config, name, evaluation=True) for name in config.eval.populations}
-    return {"logs": make_users(config, evaluation=True)}
+def _eval_users(parts: Parts) -> dict[str, Any]:
+    kind = parts.config.users.kind
+    if kind in WORLDS:
+        return {name: parts.users(name, evaluation=True) for name in parts.config.eval.populations}
+    return {"logs" if kind == "replay" else "held out": parts.users(evaluation=True)}
 
 
 def _replay(config: RunConfig, policy: Policy) -> Callable[[int], Sequence[Example]]:

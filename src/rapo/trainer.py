@@ -12,7 +12,7 @@ from random import Random
 import torch
 
 from rapo.config import RunConfig
-from rapo.errors import ModelError
+from rapo.errors import EndpointError, ModelError
 from rapo.hindsight.feedback import RewardModel, give_feedback
 from rapo.hindsight.revision import teacher_messages
 from rapo.hindsight.selection import select_pivotal
@@ -95,8 +95,11 @@ class Trainer:
         with clock.phase("branch"):
             sampler = self._speaker(c.branch.temperature)
             groups = branch(sampler, self.users, pivots, candidates=c.branch.candidates, seed=seed)
+        self._demand("reactions", self.users.missing - before[1], self.users.calls - before[0])
         with clock.phase("judge"):
             groups = give_feedback(groups, self.judge, permutations=c.judge.permutations, seed=seed)
+        judged = [group for group in groups if len(group.candidates) > 1]
+        self._demand("verdicts", sum(group.feedback is None for group in judged), len(judged))
         with clock.phase("correct"):
             groups, recorded = (
                 self._correct(groups, seed) if self._micro(number) > 0 else (groups, [[] for _ in groups])
@@ -115,6 +118,16 @@ class Trainer:
             **clock.seconds,
         }
         return Step(number, dialogues, groups, advantages, result.divergences, metrics)
+
+    def _demand(self, what: str, missing: int, asked: int) -> None:
+        """Stop before a step that would learn from what little came back; nothing of it has been learnt yet."""
+        limit = self.config.calls.max_missing
+        if missing > limit * asked:
+            raise EndpointError(
+                f"{missing} of {asked} {what} of a step are missing",
+                expected=f"at most {limit:.0%} (calls.max_missing)",
+                fix="see what came back (rapo check), mend it, and go on with rapo resume",
+            )
 
     def _speaker(self, temperature: float) -> PolicySpeaker:
         return PolicySpeaker(self.policy, self.config.policy.system_prompt, self.config.policy.max_tokens, temperature)

@@ -20,6 +20,7 @@ from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import PackedGroup, Segment, plain_logits
 from rapo.optimize.render import Example
 from rapo.optimize.update import Hybrid, RankedReply, TaughtReply, TrainingGroup, UpdateResult, update
+from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import RunDirectory
 
@@ -324,7 +325,7 @@ def test_plain_updates_are_announced_once(
     monkeypatch.setattr(stages, "make_trainer", lambda *_: Idle())
     policy.model.set_attn_implementation(attention)
     with pytest.raises(NoSteps):
-        stages.learn(run, policy, Terminal(quiet=True))
+        stages.learn(run, Parts(run.config, run.path, print), policy, Terminal(quiet=True))
     shown = " ".join(capsys.readouterr().err.split())
     notice = "this model cannot share prefixes (its attention is eager, not sdpa); updates take the plain, slower path"
     assert shown == (f"warning: {notice}" if attention == "eager" else "")

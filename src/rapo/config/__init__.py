@@ -4,6 +4,6 @@ Loads no torch, so that a typing error costs no waiting. Paths are relative to t
 """
 
 from rapo.config.load import ConfigRow, describe_config, load_config
-from rapo.config.sections import ModelSpec, Population, RunConfig
+from rapo.config.sections import WORLDS, Calls, ModelSpec, Population, RunConfig
 
-__all__ = ["ConfigRow", "ModelSpec", "Population", "RunConfig", "describe_config", "load_config"]
+__all__ = ["WORLDS", "Calls", "ConfigRow", "ModelSpec", "Population", "RunConfig", "describe_config", "load_config"]
