@@ -1,0 +1,19 @@
+"""A user of your own: users.kind=own_user:Curious (optional users.options={like: "?"})."""
+
+from rapo.types import Message, Reaction, Scenario
+
+
+class Curious:
+    def __init__(self, like="?"):
+        self.like = like
+
+    def scenarios(self, count, seed):
+        hello = (Message("user", "I had a bad day."),)
+        return [Scenario(f"day-{seed}-{i}", "a bad day", hello, start=5.0) for i in range(count)]
+
+    def react(self, requests):
+        return [self._echo(r.reply, r.dialogue.trajectory[-1]) for r in requests]
+
+    def _echo(self, reply, state):
+        liked = self.like in reply
+        return Reaction("Good that you ask." if liked else "Hm.", min(max(state + 2 * liked - 1, 0.0), 10.0))

@@ -1,0 +1,79 @@
+"""A user, judge, world or importer of one's own, by its dotted path: the examples run, and mistakes are one line."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from .conftest import DEMO, TINY, one_line, records, run_rapo
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+OWN_USER = ("users.kind=own_user:Curious", "judge.kind=contrast", "teacher.replay=0")
+
+
+@pytest.fixture(autouse=True)
+def in_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLES)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("own_*.py")), ids=lambda path: path.stem)
+def test_an_example_is_at_most_15_lines_of_code(path):
+    tree = ast.parse(path.read_text())
+    part = next(node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef))
+    lines = path.read_text().splitlines()[part.lineno - 1 : part.end_lineno]
+    assert sum(bool(line.strip()) for line in lines) <= 15
+
+
+def test_a_user_of_ones_own(train):
+    run = train(*OWN_USER)
+    assert {row["dialogue"]["scenario"]["situation"] for row in records(run, "dialogues")} == {"a bad day"}
+
+
+def test_a_user_takes_its_options(train):
+    run = train(*OWN_USER, "users.options={like: ''}")  # every reply holds the empty text
+    assert {turn["reaction"]["text"] for row in records(run, "dialogues") for turn in row["dialogue"]["turns"]} == {
+        "Good that you ask."
+    }
+
+
+def test_a_judge_of_ones_own(train):
+    run = train("judge.kind=own_judge:Brief", "judge.options={words: 3}")
+    critiques = {f["critique"] for row in records(run, "groups") for f in row["group"]["feedback"]}
+    assert any(text.startswith("Say it in") for text in critiques)
+
+
+def test_a_world_of_ones_own(train):
+    run = train(
+        "users.kind=own_world:Countdown", "judge.kind=own_world:Countdown", "teacher.replay=0", "select.floor=0"
+    )
+    assert {f["critique"] for row in records(run, "groups") for f in row["group"]["feedback"]} == {"Count."}
+
+
+MISTAKES = {
+    "no module": ("users.kind=nowhere:Thing", "cannot be imported; got ModuleNotFoundError: No module named 'nowhere'"),
+    "no such name": ("users.kind=own_user:Thing", "users.kind names nothing; got own_user:Thing"),
+    "not a class": ("users.kind=own_user:__doc__", "users.kind names no class or function"),
+    "wrong options": (
+        "users.kind=own_user:Curious  users.options={lik: x}",
+        "got an unexpected keyword argument 'lik'",
+    ),
+    "not a user": ("users.kind=own_judge:Brief", "cannot serve as users.kind; got no method scenarios, react"),
+    "not a judge": ("judge.kind=own_user:Curious", "cannot serve as judge.kind; got no method judge"),
+    "no dotted path": ("users.kind=own_user", "users.kind is not valid; got own_user; expected one of: support"),
+    "options of nobody": ("judge.options={a: 1}", "judge.options is given; expected judge.kind=package.module:Name"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line(tmp_path, start, case):
+    overrides, expected = MISTAKES[case]
+    own = () if "judge.kind" in overrides or "judge.options" in overrides else ("judge.kind=contrast",)
+    replay = "teacher.replay=0"
+    run = tmp_path / "run"
+    result = run_rapo(
+        "train", DEMO, f"run.dir={run}", f"policy.path={start}", *TINY, replay, *own, *overrides.split("  ")
+    )
+    assert expected in one_line(result)
+    assert not (run / "config.yaml").exists()
