@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rapo.config import RunConfig
 from rapo.errors import RunError
-from rapo.evals.support import paying_exploits
+from rapo.evals.battery import paying_exploits
 from rapo.optimize import checkpoint
 from rapo.parts import Parts
 from rapo.progress import Terminal

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rapo import plugins
-from rapo.config import Population, RunConfig
+from rapo.config import WORLDS, Population, RunConfig
 from rapo.hindsight.feedback import RewardModel
 from rapo.interact.users import UserSimulator
 from rapo.models.chat import ChatModel
@@ -44,10 +44,10 @@ class Parts:
             evaluation: users and scenarios that training never meets.
         """
         users = self.config.users
-        if users.kind == "support":
-            from rapo.worlds.support.seeker import SupportWorld
+        if users.kind in WORLDS:
+            from rapo.worlds import load_world
 
-            return SupportWorld(population or users.population, evaluation=evaluation)
+            return load_world(users.kind).users(population or users.population, evaluation=evaluation)
         if users.kind == "replay":
             from rapo.interact.replay import ReplayUser
 
@@ -62,10 +62,10 @@ class Parts:
     def judge(self) -> RewardModel:
         """The generative reward model."""
         judge = self.config.judge
-        if judge.kind == "support":
-            from rapo.worlds.support.judge import SupportJudge
+        if judge.kind in WORLDS:
+            from rapo.worlds import load_world
 
-            return SupportJudge()
+            return load_world(judge.kind).judge()
         if judge.kind == "contrast":
             from rapo.hindsight.contrast import ContrastJudge
 

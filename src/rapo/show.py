@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from rapo.evals.battery import paying_exploits
 from rapo.evals.interactive import Row, change
-from rapo.evals.support import paying_exploits
 from rapo.progress import Terminal
 from rapo.records import from_json
 from rapo.types import Dialogue

@@ -27,8 +27,8 @@ from rapo import prompts
 from rapo.alarms import Alarms
 from rapo.config import WORLDS, RunConfig
 from rapo.errors import BudgetError, EndpointError, ModelError, RunError
+from rapo.evals.battery import scripted
 from rapo.evals.interactive import Row, Suite
-from rapo.evals.support import scripted
 from rapo.interact.play import Speaker
 from rapo.models.policy import Policy
 from rapo.models.speaker import PolicySpeaker
@@ -42,7 +42,7 @@ from rapo.records import RunDirectory, atomic_write, disk_errors, from_json, rea
 from rapo.seeds import derive_seed
 from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, supervise
 from rapo.trainer import Step, Trainer
-from rapo.worlds.support.corpus import correction_examples
+from rapo.worlds import load_world
 
 REPLAY_POOL = 1000
 
@@ -263,7 +263,7 @@ def evaluate(
 def measure(
     parts: Parts, policies: Mapping[str, Policy], terminal: Terminal, *, title: str, battery: bool
 ) -> list[Row]:
-    """The rows of an evaluation: every policy, and with ``battery`` the scripted supporters of the embedded world."""
+    """The rows of an evaluation: every policy, and with ``battery`` the scripted speakers of an embedded world."""
     config, c = parts.config, parts.config.eval
     suite = Suite(_eval_users(parts), c.dialogues, c.turns, config.run.seed, c.bootstrap)
     speakers: dict[str, Speaker] = {
@@ -271,8 +271,8 @@ def measure(
         for label, policy in policies.items()
     }
     work: list[tuple[str, Mapping[str, Speaker]]] = [("policy", speakers)]
-    if battery and config.users.kind == "support":
-        work += scripted()
+    if battery and config.users.kind in WORLDS:
+        work += scripted(config.users.kind)
     rows: list[Row] = []
     with terminal.stage(title, sum(len(some) for _, some in work) * len(suite.users) * c.turns) as bar:
         count = _TurnCount(c.turns, bar)
@@ -304,16 +304,14 @@ def _replay(config: RunConfig, policy: Policy) -> Callable[[int], Sequence[Examp
     count = config.teacher.replay
     if count == 0:
         return lambda step: ()
-    pool = [
-        correction_lesson(policy, config, each)
-        for each in correction_examples(REPLAY_POOL, derive_seed(config.run.seed, "replay"))
-    ]
+    corrections = load_world(config.users.kind).corrections(REPLAY_POOL, derive_seed(config.run.seed, "replay"))
+    pool = [correction_lesson(policy, config, each) for each in corrections]
     return lambda step: Random(derive_seed(config.run.seed, "replay", step)).sample(pool, count)
 
 
 def _pass_gate(run: RunDirectory, start: Policy, terminal: Terminal) -> None:
     config, path = run.config, run.path / "gate.json"
-    if config.users.kind != "support" or not config.gate.enabled or path.is_file():
+    if config.users.kind not in WORLDS or not config.gate.enabled or path.is_file():
         return
     gate = measure_gate(start, config)
     terminal.say(f"gate: loss on copied facts {gate.fact_loss:.3f}, teacher lift {gate.teacher_lift:.2f}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import torch
 
-from rapo.config import RunConfig
+from rapo.config import WORLDS, RunConfig
 from rapo.data import load_conversations
 from rapo.errors import ConfigError, DataError, GateError
 from rapo.hindsight.revision import teacher_messages
@@ -20,8 +21,8 @@ from rapo.optimize.render import Example, dialogue_examples, only_words, reply_e
 from rapo.optimize.sft import SftStep, make_batches, mean_loss, train_sft
 from rapo.seeds import derive_seed
 from rapo.types import Message
-from rapo.worlds.support.corpus import CorrectionExample, correction_examples, generic_dialogues, practice_dialogues
-from rapo.worlds.support.seeker import react
+from rapo.worlds import load_world
+from rapo.worlds.world import CorrectionExample, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +55,23 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
             got=f"policy.path={config.policy.path}",
             fix="use sft.optimizer=adamw sft.adam_lr=1e-5",
         )
-    dialogues = _dialogues(config)
-    corrections = [] if c.files else correction_examples(c.corrections, derive_seed(config.run.seed, "sft"))
+    world, seed = None if c.files else _world(config), derive_seed(config.run.seed, "sft")
+    dialogues = world.dialogues(c.dialogues, seed) if world else _loaded(c.files)
+    corrections = world.corrections(c.corrections, seed) if world else []
     policy = load_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
     head = _head(config)
     first = len(head) + 1
     examples = [e for messages in dialogues for e in dialogue_examples(policy, (*head, *messages), first=first)]
     examples += [correction_lesson(policy, config, each) for each in corrections]
-    drills = [] if c.files else practice_dialogues(c.practice, derive_seed(config.run.seed, "sft"))
+    drills = world.practice(c.practice, seed) if world else []
     practice = [e for messages in drills for e in dialogue_examples(policy, (*head, *messages), first=first)]
     examples = [example for example in examples if any(example.learn)]
     _check_lengths([*examples, *practice], policy)
     shuffled = Random(config.run.seed).sample(examples, len(examples))
     held = round(c.holdout * len(shuffled))
-    seed = config.run.seed
-    batches = make_batches(practice, batch_tokens=c.batch_tokens, epochs=1.0, seed=seed) if practice else []
-    batches += make_batches(shuffled[held:], batch_tokens=c.batch_tokens, epochs=c.epochs, seed=seed)
+    order = config.run.seed
+    batches = make_batches(practice, batch_tokens=c.batch_tokens, epochs=1.0, seed=order) if practice else []
+    batches += make_batches(shuffled[held:], batch_tokens=c.batch_tokens, epochs=c.epochs, seed=order)
     optimizer = Optimizer(policy, lr=c.adam_lr, muon_lr=c.lr if c.optimizer == "muon" else None)
     train_sft(policy, optimizer, batches, warmup=c.warmup, grad_clip=1.0, on_step=on_step)
     loss = mean_loss(policy, shuffled[:held], batch_tokens=c.batch_tokens)
@@ -103,9 +105,10 @@ class Gate:
 def measure_gate(policy: Policy, config: RunConfig) -> Gate:
     """Measure the two skills reinforcement learning in the embedded world cannot start without."""
     seed = derive_seed(config.run.seed, "gate")
-    cases = correction_examples(config.gate.cases, seed, evaluation=True, failed_only=True)
+    world = _world(config)
+    cases = world.corrections(config.gate.cases, seed, evaluation=True, failed_only=True)
     facts = [only_words(policy, correction_lesson(policy, config, case), case.facts) for case in cases if case.facts]
-    return Gate(mean_loss(policy, facts, batch_tokens=config.sft.batch_tokens), _lift(policy, config, cases))
+    return Gate(mean_loss(policy, facts, batch_tokens=config.sft.batch_tokens), _lift(policy, config, world, cases))
 
 
 def check_gate(gate: Gate, config: RunConfig) -> None:
@@ -129,26 +132,32 @@ def _teacher_prompt(config: RunConfig, case: CorrectionExample) -> tuple[Message
     return teacher_messages((*_head(config), *case.dialogue.messages), case.reply, case.critique)
 
 
-def _lift(policy: Policy, config: RunConfig, cases: Sequence[CorrectionExample]) -> float:
+def _lift(policy: Policy, config: RunConfig, world: World, cases: Sequence[CorrectionExample]) -> float:
     prompts = [_teacher_prompt(config, case) for case in cases]
     requests = [
         SampleRequest(tuple(policy.render(prompt)), (derive_seed(config.run.seed, "lift", i),))
         for i, prompt in enumerate(prompts)
     ]
     found = sample(policy, requests, max_tokens=config.policy.max_tokens, temperature=config.correct.temperature)
-    echoes = [react(case.dialogue, some[0].completion.text) for case, some in zip(cases, found, strict=True)]
+    echoes = [world.echo(case.dialogue, some[0].completion.text) for case, some in zip(cases, found, strict=True)]
     return sum(echo.state > case.echo.state for case, echo in zip(cases, echoes, strict=True)) / len(cases)
 
 
-def _dialogues(config: RunConfig) -> list[tuple[Message, ...]]:
-    c = config.sft
-    if not c.files:
-        return generic_dialogues(c.dialogues, derive_seed(config.run.seed, "sft"))
-    loaded = load_conversations(c.files)
+def _world(config: RunConfig) -> World:
+    kind = config.users.kind
+    if kind not in WORLDS:
+        raise ConfigError(
+            f"there is no corpus for users.kind={kind}", expected="dialogues in sft.files, or a model in policy.path"
+        )
+    return load_world(kind)
+
+
+def _loaded(files: Sequence[Path]) -> list[tuple[Message, ...]]:
+    loaded = load_conversations(files)
     found = [talk.messages for talk in loaded.conversations if not talk.set_aside]
     if not found:
         raise DataError(
-            "there is nothing to learn from", got=", ".join(map(str, c.files)), expected="dialogues with replies"
+            "there is nothing to learn from", got=", ".join(map(str, files)), expected="dialogues with replies"
         )
     return found
 

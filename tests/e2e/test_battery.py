@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
+from rapo.evals.battery import paying_exploits, scripted
 from rapo.evals.interactive import Row, Suite, compare
-from rapo.evals.support import paying_exploits, scripted
 from rapo.show import table
 from rapo.worlds.support.policies import EXPLOITS, LADDER
 from rapo.worlds.support.seeker import SupportWorld
@@ -23,7 +23,7 @@ Find = Callable[[str, str], Row]
 def rows() -> list[Row]:
     users = {name: SupportWorld(name, evaluation=True) for name in POPULATIONS}  # type: ignore[arg-type]
     suite = Suite(users, count=40, turns=6, seed=0, samples=1000)
-    return [row for kind, speakers in scripted() for row in suite.run(speakers, kind)]
+    return [row for kind, speakers in scripted("support") for row in suite.run(speakers, kind)]
 
 
 @pytest.fixture(scope="module")

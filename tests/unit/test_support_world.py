@@ -22,18 +22,17 @@ from rapo.worlds.support.language import (
     FACTS,
     MOVE_FOR,
     NEEDS,
-    Population,
     fact_values,
     facts_in,
-    fill,
     language,
     problem,
-    sentences,
     words,
 )
-from rapo.worlds.support.policies import EXPLOITS, LADDER, Scripted, make_move
+from rapo.worlds.support.policies import EXPLOITS, LADDER, make_move
 from rapo.worlds.support.reader import read_need, read_reply
 from rapo.worlds.support.seeker import SCALE, SupportWorld, level, mind_of, react
+from rapo.worlds.text import fill, sentences
+from rapo.worlds.world import Population, Scripted
 
 POPULATIONS: tuple[Population, ...] = ("familiar", "held_out")
 

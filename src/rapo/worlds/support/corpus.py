@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from random import Random
 
-from rapo.interact.play import play
 from rapo.seeds import derive_seed
-from rapo.types import Dialogue, Message, Reaction
+from rapo.types import Dialogue, Message
 from rapo.worlds.support.judge import criticise, landing
 from rapo.worlds.support.language import MOVE_FOR, facts_in
-from rapo.worlds.support.policies import Rule, Scripted, generic, make_move, random_move
+from rapo.worlds.support.policies import generic, make_move, random_move
 from rapo.worlds.support.reader import read_need
 from rapo.worlds.support.seeker import SupportWorld
-
-
-@dataclass(frozen=True, slots=True)
-class CorrectionExample:
-    """A reply, the judge's critique of it, and a reply that follows the critique.
-
-    Attributes:
-        dialogue: as it stood before the reply.
-        reply: what was said.
-        echo: how the seeker took it.
-        critique: what the judge wrote about it.
-        target: a reply that does what the critique asks for; the same one where the critique finds nothing to change.
-        facts: the seeker's words that ``target`` takes from the dialogue.
-    """
-
-    dialogue: Dialogue
-    reply: str
-    echo: Reaction
-    critique: str
-    target: str
-    facts: tuple[str, ...]
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is something to correct."""
-        return self.target != self.reply
+from rapo.worlds.world import CorrectionExample, collect_corrections, transcripts
 
 
 def generic_dialogues(count: int, seed: int, *, turns: int = 5) -> list[tuple[Message, ...]]:
     """Dialogues with a fluent supporter who says much the same to everyone; 1 to ``turns`` supporter turns each."""
-    return [d.messages[:-1] for d in _played(generic, count, derive_seed("corpus", seed), turns)]
+    return transcripts(generic, SupportWorld(), count, derive_seed("corpus", seed), turns)
 
 
 def practice_dialogues(count: int, seed: int, *, turns: int = 3) -> list[tuple[Message, ...]]:
     """Short dialogues with a well-made move in every turn, whatever was said: a model learns from them to use facts."""
-    return [d.messages[:-1] for d in _played(random_move, count, derive_seed("practice", seed), turns)]
+    return transcripts(random_move, SupportWorld(), count, derive_seed("practice", seed), turns)
 
 
 def correction_examples(
@@ -63,22 +36,8 @@ def correction_examples(
         evaluation: from scenarios set aside for evaluation.
         failed_only: leave out replies that need no correction.
     """
-    examples: list[CorrectionExample] = []
-    batch = 0
-    while len(examples) < count:
-        key = derive_seed("corrections", seed, batch)
-        for dialogue in _played(_wandering, max(16, count // turns), key, turns, evaluation=evaluation):
-            found = (_correction(dialogue, turn) for turn in range(len(dialogue.turns)))
-            examples += [example for example in found if example.failed or not failed_only]
-        batch += 1
-    return examples[:count]
-
-
-def _played(rule: Rule, count: int, seed: int, turns: int, *, evaluation: bool = False) -> list[Dialogue]:
-    world = SupportWorld("familiar", evaluation=evaluation)
-    random = Random(seed)
-    dialogues = play(Scripted(rule), world, world.scenarios(count, seed), turns=turns, seed=seed)
-    return [d.upto(random.randint(1, len(d.turns))) for d in dialogues]
+    users = SupportWorld(evaluation=evaluation)
+    return collect_corrections(_wandering, users, _correction, count, seed, turns=turns, failed_only=failed_only)
 
 
 def _wandering(dialogue: Dialogue, random: Random) -> str:

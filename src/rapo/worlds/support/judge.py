@@ -8,8 +8,9 @@ from random import Random
 
 from rapo.hindsight.feedback import JudgeRequest, Verdict
 from rapo.seeds import derive_seed
-from rapo.worlds.support.language import language, sentences
+from rapo.worlds.support.language import language
 from rapo.worlds.support.reader import read_need
+from rapo.worlds.text import sentences
 
 # How the first words of an echo read, best first; the place in the list is the rank class.
 LANDINGS = (

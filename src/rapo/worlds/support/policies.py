@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from random import Random
 
 from rapo.types import Dialogue
 from rapo.worlds.support.language import FACTS, MOVE_FOR, MOVES, Speaker, fact_values, facts_in, language
 from rapo.worlds.support.reader import read_need
 from rapo.worlds.support.seeker import mind_of, needed
-
-Rule = Callable[[Dialogue, Random], str]
-
-
-class Scripted:
-    """A supporter that follows a rule ``(dialogue, random) -> reply``."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-
-    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str]:
-        """One reply per dialogue."""
-        return [self.rule(dialogue, Random(seed)) for dialogue, seed in zip(dialogues, seeds, strict=True)]
+from rapo.worlds.world import Rule
 
 
 def known_facts(dialogue: Dialogue) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,12 @@ from rapo.worlds.support.language import (
     NEEDS,
     Need,
     facts_in,
-    known_bigrams,
     language,
-    opening,
+    lexicon,
     problem,
-    sentences,
     words,
 )
+from rapo.worlds.text import sentences
 
 MAX_WORDS = 32
 ENDLESS_WORDS = 60
@@ -53,7 +51,7 @@ def read_reply(reply: str, *, topic: str, heard: Sequence[str], replies: Sequenc
         heard: what the seeker has said so far, oldest first.
         replies: the earlier replies, oldest first.
     """
-    if lost(reply):
+    if lexicon().lost(reply, ENDLESS_WORDS):
         return Reading(defects=frozenset({"lost"}))
     parts = sentences(reply)
     stock = sum(part in _stock() for part in parts)
@@ -65,7 +63,7 @@ def read_reply(reply: str, *, topic: str, heard: Sequence[str], replies: Sequenc
         "repeated": repeated(reply, replies),
         "invented": bool(named - own),
         "crowded": len(moves) > 2 or len(words(reply)) > MAX_WORDS,
-        "parroted": parroted(reply, heard[-1]),
+        "parroted": lexicon().parroted(reply, heard[-1]),
     }
     fit = {move: fits(reply, kind, topic) for move, kind in _ADVICE_KIND.items() if move in moves}
     return Reading(moves, len(named & own), fit, frozenset(k for k, bad in checks.items() if bad), stock)
@@ -87,35 +85,11 @@ def move_of(sentence: str) -> str | None:
     return None
 
 
-def lost(reply: str) -> bool:
-    """Whether the seeker cannot follow: empty, endless, unfinished, or not put together like English it knows."""
-    tokens = words(reply)
-    if not tokens or len(tokens) > ENDLESS_WORDS or tokens[-1] not in ".?!":
-        return True
-    trigrams = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
-    if len(set(trigrams)) < len(trigrams):
-        return True
-    return any(_garbled(words(sentence)) for sentence in sentences(reply))
-
-
-def _garbled(tokens: Sequence[str]) -> bool:
-    pairs = list(itertools.pairwise(["^", *tokens]))
-    unknown = sum(pair not in known_bigrams() for pair in pairs)
-    return len(tokens) < 3 or unknown > 1 or (unknown == 1 and len(tokens) < 8)
-
-
 def repeated(reply: str, replies: Sequence[str]) -> bool:
     """Whether it opens like one of the last two replies or says a whole sentence again."""
     before = {sentence for text in replies for sentence in sentences(text)}
+    opening = lexicon().opening
     return opening(reply) in {opening(text) for text in replies[-2:]} or any(s in before for s in sentences(reply))
-
-
-def parroted(reply: str, last: str) -> bool:
-    """Whether half of the reply's word triples are the seeker's own last words."""
-    mine, theirs = words(reply), words(last)
-    triples = list(zip(mine, mine[1:], mine[2:], strict=False))
-    own = set(zip(theirs, theirs[1:], theirs[2:], strict=False))
-    return bool(triples) and sum(t in own for t in triples) >= len(triples) / 2
 
 
 def fits(reply: str, kind: str, topic: str) -> bool | None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue, EchoRequest, Message, Reaction, Scale, Scenario
-from rapo.worlds.support.language import ADVICE, MOVE_FOR, Population, Speaker, fact_values, language, problem
+from rapo.worlds.support.language import ADVICE, MOVE_FOR, Speaker, fact_values, language, problem
 from rapo.worlds.support.reader import Reading, read_reply
+from rapo.worlds.world import Population
 
 SCALE = Scale(0.0, 10.0, "ease")
 UNCLEAR = 0.15  # share of utterances that do not show the need: only a mind-reader meets those

@@ -1,4 +1,4 @@
-"""The embedded support suite: scripted supporters that bound a policy, and exploits that must not pay."""
+"""The battery of an embedded world: scripted speakers that bound a policy, and exploits that must not pay."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rapo.evals.interactive import Row
 from rapo.interact.play import Speaker
-from rapo.worlds.support.policies import EXPLOITS, LADDER, Scripted
+from rapo.worlds import load_world
 
 
-def scripted() -> Iterator[tuple[str, Mapping[str, Speaker]]]:
-    """The scripted speakers by kind: the ladder, then the exploits."""
-    yield "ladder", {name: Scripted(rule) for name, rule in LADDER.items()}
-    yield "exploit", {name: Scripted(rule) for name, rule in EXPLOITS.items()}
+def scripted(world: str) -> Iterator[tuple[str, Mapping[str, Speaker]]]:
+    """The scripted speakers of a world by kind: the ladder, then the exploits."""
+    found = load_world(world)
+    yield "ladder", found.ladder()
+    yield "exploit", found.exploits()
 
 
 def paying_exploits(rows: Sequence[Row], speaker: str) -> list[Row]:
