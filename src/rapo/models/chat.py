@@ -54,7 +54,10 @@ class ChatModel(Protocol):
     BudgetError before a call that could exceed the budget. One request without an answer is data, not an error.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        ...
 
     def answers(self, requests: Sequence[ChatRequest]) -> Iterator[tuple[int, ChatAnswer | None]]:
         """(place in ``requests``, answer) of every request, as they come in; None where all attempts failed."""

@@ -1,0 +1,41 @@
+"""From a model's entry in the config to a model that can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rapo.config.sections import Calls, ModelSpec
+from rapo.models.chat import ChatModel
+from rapo.models.endpoint import Endpoint
+from rapo.models.journal import Journal, Role
+from rapo.models.journaled import Journaled
+from rapo.models.ledger import Account
+
+
+def connect(
+    spec: ModelSpec, journal: Journal, role: Role, calls: Calls, *, label: str, notice: Callable[[str], None]
+) -> Journaled:
+    """The model of ``spec``, its answers kept in ``journal``.
+
+    Args:
+        spec: where it is and how it samples.
+        journal: keeps answers and costs; share one object between all models of a run.
+        role: on whose behalf it is asked, for the totals.
+        calls: budget and patience.
+        label: its name under ``models``, for messages.
+        notice: told once about each thing the user should know and that stops nothing.
+
+    Raises:
+        ModelError: a model for this process cannot be loaded.
+    """
+    account = Account(journal, role, spec, calls)
+    return Journaled(_model(account, label, notice), account)
+
+
+def _model(account: Account, label: str, notice: Callable[[str], None]) -> ChatModel:
+    if account.spec.path is None:
+        return Endpoint(account, label=label, notice=notice)
+    # Torch takes seconds to load, and endpoints need none.
+    from rapo.models.local import LocalModel
+
+    return LocalModel(account.spec, notice=notice)

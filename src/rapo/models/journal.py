@@ -1,0 +1,299 @@
+"""The journal of calls: every request and answer is on disk before it is used, and no answer is paid for twice.
+
+One SQLite file in WAL mode, which several processes of one machine may share. ``synchronous=NORMAL``: whatever was
+stored survives the death of the process (``kill -9``); after a power cut the file is whole, and the answers of the last
+seconds may have to be asked again. ``FULL`` would survive that too, for a disk flush at both ends of every attempt.
+
+Tables: ``answers`` (one row per request; its claim while it is under way), ``attempts`` (the ledger, one row per HTTP
+attempt) and ``totals`` (the ledger's sums per role, so that a budget is checked without adding up everything).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+from rapo.config.sections import ModelSpec
+from rapo.errors import RunError
+from rapo.models.chat import ChatAnswer, ChatRequest
+from rapo.models.owner import alive, this_process
+from rapo.models.retry import RetryBudget
+
+Role = Literal["user", "judge", "evaluation"]
+VERSION = 1
+_APPLICATION = 0x5241504F
+_BUSY_SECONDS = 60.0
+# A claim is renewed with every attempt; this much silence from another machine's process voids it.
+LEASE = 900.0
+_RENEW = 30.0
+_TABLES = """
+CREATE TABLE answers (
+  key TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('claimed', 'answered', 'failed')),
+  rejected INTEGER NOT NULL DEFAULT 0, role TEXT NOT NULL, model TEXT NOT NULL, purpose TEXT NOT NULL,
+  request TEXT NOT NULL, text TEXT, finished INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER,
+  owner TEXT NOT NULL, expires REAL NOT NULL);
+CREATE INDEX claims ON answers (owner) WHERE state = 'claimed';
+CREATE TABLE attempts (
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL, role TEXT NOT NULL, model TEXT NOT NULL, owner TEXT NOT NULL,
+  started REAL NOT NULL, ended REAL, outcome TEXT, status INTEGER,
+  reserved_prompt INTEGER NOT NULL, reserved_answer INTEGER NOT NULL, reserved_cost REAL NOT NULL,
+  prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL);
+CREATE INDEX open_attempts ON attempts (owner) WHERE outcome IS NULL;
+CREATE TABLE totals (
+  role TEXT PRIMARY KEY, calls INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
+  answers INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, prompt_tokens INTEGER NOT NULL DEFAULT 0,
+  completion_tokens INTEGER NOT NULL DEFAULT 0, cost REAL NOT NULL DEFAULT 0);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What one role has used.
+
+    Attributes:
+        calls: requests that were sent to a model.
+        attempts: HTTP requests made for them.
+        answers: calls that got an answer.
+        failed: calls whose attempts all failed.
+        prompt_tokens: read by the models; attempts under way and of unknown outcome count at their upper bound.
+        completion_tokens: written by the models, likewise.
+        cost: by the prices in the config, likewise.
+    """
+
+    calls: int = 0
+    attempts: int = 0
+    answers: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the journal says to some requests: answers it has, and the keys that are now the asker's to ask for."""
+
+    found: Mapping[str, ChatAnswer | None]
+    mine: frozenset[str]
+
+
+def request_key(spec: ModelSpec, request: ChatRequest) -> str:
+    """What makes two requests one call: model name, sampling, messages, purpose, seed and schema; not where it runs."""
+    return blake2b(f"[{_sampling(spec)},{request_text(request)}]".encode(), digest_size=20).hexdigest()
+
+
+def request_text(request: ChatRequest) -> str:
+    """A request as JSON."""
+    messages = [[message.role, message.content] for message in request.messages]
+    return json.dumps([messages, request.purpose, request.seed, request.schema], sort_keys=True)
+
+
+def _sampling(spec: ModelSpec) -> str:
+    return json.dumps([spec.name or spec.path, spec.temperature, spec.max_tokens])
+
+
+class Journal:
+    """The journal at ``path``, made if it is missing; may be used from several threads.
+
+    Attributes:
+        path: the file.
+        owner: this process's name in it.
+        retries: the retry budget of all models that share this object.
+
+    Raises:
+        RunError: the file is not a journal, is one of another version, or cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.owner, self.retries = path, this_process(), RetryBudget()
+        self._lock = threading.RLock()
+        self._renewed = 0.0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and _head(path) not in (b"", b"SQLite format 3\0"):
+                raise _foreign(path)
+            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            with self.write() as db:
+                self._create(db)
+            self._pragma("journal_mode=WAL")
+            self._pragma("synchronous=NORMAL")
+        except (sqlite3.Error, OSError) as error:
+            raise RunError(f"{path} cannot be used as a journal", got=str(error), fix="give another file") from None
+        self._bury()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that no other process can come between; raises RunError where the file cannot be written."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise RunError(
+                    f"the journal {self.path} cannot be written", got=str(error), fix="make room or end who holds it"
+                ) from error
+
+    def take(self, spec: ModelSpec, role: Role, requests: Mapping[str, ChatRequest]) -> Taken:
+        """The answers to requests by key; of the others, those nobody alive is asking for are claimed.
+
+        Only another process is waited for: within one, whoever waits may be the one who is waited for.
+        """
+        found = self._answers(requests)
+        wanted = {key: request for key, request in requests.items() if key not in found}
+        if not wanted:
+            return Taken(found, frozenset())
+        with self.write() as db:
+            found |= (late := self._answers(wanted))
+            claims = {key: self._claimant(key) for key in wanted.keys() - late.keys()}
+            mine = frozenset(key for key, owner in claims.items() if owner is None)
+            name, expires = spec.name or spec.path, time.time() + LEASE + 2 * spec.timeout
+            db.executemany(
+                "INSERT INTO answers (key, state, role, model, purpose, request, owner, expires)"
+                " VALUES (?, 'claimed', ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, expires = excluded.expires",
+                [
+                    (key, role, name, request.purpose, request_text(request), self.owner, expires)
+                    for key, request in wanted.items()
+                    if key in mine
+                ],
+            )
+        return Taken(found, mine)
+
+    def answer(self, key: str) -> tuple[bool, ChatAnswer | None]:
+        """Whether the journal holds the outcome of a request, and the answer."""
+        found = self._answers([key])
+        return key in found, found.get(key)
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Give up this process's claims, so that others need not wait."""
+        with self.write() as db:
+            db.executemany(
+                "DELETE FROM answers WHERE key = ? AND state = 'claimed' AND owner = ?",
+                [(key, self.owner) for key in keys],
+            )
+
+    def renew(self, db: sqlite3.Connection, seconds: float) -> None:
+        """Extend this process's claims by ``seconds``, twice a minute at most."""
+        if time.monotonic() - self._renewed > _RENEW:
+            self._renewed = time.monotonic()
+            db.execute(
+                "UPDATE answers SET expires = ? WHERE owner = ? AND state = 'claimed'",
+                (time.time() + seconds, self.owner),
+            )
+
+    def reject(self, keys: Iterable[str]) -> None:
+        """Mark answers as unusable; they stay as they are until :meth:`void_unusable`."""
+        with self.write() as db:
+            db.executemany("UPDATE answers SET rejected = 1 WHERE key = ?", [(key,) for key in keys])
+
+    def void_unusable(self) -> int:
+        """Forget failed and rejected answers, so that they are asked for again; what they cost stays in the ledger.
+
+        Returns:
+            How many.
+        """
+        with self.write() as db:
+            return db.execute("DELETE FROM answers WHERE state = 'failed' OR rejected").rowcount
+
+    def totals(self) -> dict[str, Totals]:
+        """What each role has used, over the whole life of the journal."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT role, calls, attempts, answers, failed, prompt_tokens, completion_tokens, cost FROM totals"
+            ).fetchall()
+        return {role: Totals(*counts) for role, *counts in rows}
+
+    def _answers(self, keys: Iterable[str]) -> dict[str, ChatAnswer | None]:
+        found: dict[str, ChatAnswer | None] = {}
+        with self._lock:
+            for key in keys:
+                row = self._db.execute(
+                    "SELECT state, text, finished, prompt_tokens, completion_tokens FROM answers"
+                    " WHERE key = ? AND state != 'claimed'",
+                    (key,),
+                ).fetchone()
+                if row is not None:
+                    state, text, finished, prompt, completion = row
+                    found[key] = ChatAnswer(text, bool(finished), prompt, completion) if state == "answered" else None
+        return found
+
+    def _claimant(self, key: str) -> str | None:
+        """The other live process that is asking for ``key``."""
+        row = self._db.execute(
+            "SELECT owner FROM answers WHERE key = ? AND owner != ? AND expires > ?", (key, self.owner, time.time())
+        ).fetchone()
+        return str(row[0]) if row is not None and alive(row[0]) else None
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        application, version, tables = (
+            db.execute(f"SELECT {what}").fetchone()[0]
+            for what in (
+                "application_id FROM pragma_application_id",
+                "user_version FROM pragma_user_version",
+                "count(*) FROM sqlite_master",
+            )
+        )
+        if not tables and not application:
+            for statement in _TABLES.split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        elif application != _APPLICATION:
+            raise _foreign(self.path)
+        elif version != VERSION:
+            raise RunError(
+                f"the journal {self.path} has another version",
+                got=version,
+                expected=str(VERSION),
+                fix="read it with the version of rapo that wrote it, or give another file",
+            )
+
+    def _pragma(self, setting: str) -> None:
+        # Switching to WAL takes a lock that SQLite does not wait for when two processes start together.
+        for _ in range(100):
+            try:
+                self._db.execute(f"PRAGMA {setting}")
+            except sqlite3.OperationalError:
+                time.sleep(0.05)
+            else:
+                return
+        self._db.execute(f"PRAGMA {setting}")
+
+    def _bury(self) -> None:
+        """Settle what processes left open that are no more: nobody knows what became of their attempts."""
+        with self.write() as db:
+            owners = [row[0] for row in db.execute("SELECT DISTINCT owner FROM attempts WHERE outcome IS NULL")]
+            for owner in owners:
+                if not alive(owner):
+                    db.execute(
+                        "UPDATE attempts SET outcome = 'killed', ended = ?, prompt_tokens = reserved_prompt,"
+                        " completion_tokens = reserved_answer, cost = reserved_cost"
+                        " WHERE owner = ? AND outcome IS NULL",
+                        (time.time(), owner),
+                    )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _foreign(path: Path) -> RunError:
+    return RunError(f"{path} is not a journal", expected="a file that a run has written", fix="give another file")
