@@ -1,18 +1,22 @@
-"""Importers of real data: conversations with the ratings people gave, and the situations they start from."""
+"""Importers of real data: scenarios to play, and conversations with the ratings people gave."""
 
 from __future__ import annotations
 
-from rapo.data.conversation import RATING, Conversation, Loaded, Problem
-from rapo.data.formats import load_conversations
+from rapo.data.conversation import RATING, Conversation, Domain, Loaded, Problem
+from rapo.data.formats import load_conversations, load_scenarios
+from rapo.data.scenarios import scenario_from_row
 from rapo.data.summary import FileSummary, describe, print_summary
 
 __all__ = [
     "RATING",
     "Conversation",
+    "Domain",
     "FileSummary",
     "Loaded",
     "Problem",
     "describe",
     "load_conversations",
+    "load_scenarios",
     "print_summary",
+    "scenario_from_row",
 ]

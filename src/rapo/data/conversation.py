@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue, Message, Reaction, Role, Scale, Scenario, Turn
 
 RATING = Scale(1.0, 5.0, "rating")
 MIDDLE = (RATING.low + RATING.high) / 2
+Domain = Literal["support", "negotiation"]
 
 
 class RowError(Exception):
@@ -51,6 +52,7 @@ class Conversation:
         end: the same after the talk.
         strategies: one entry per assistant message: the strategies annotated in it, often ().
         source: ``"file:line"``.
+        private: the situation is the user's own note, which the other side never saw.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Conversation:
     end: float | None = None
     strategies: tuple[tuple[str, ...], ...] = ()
     source: str = ""
+    private: bool = False
 
     @property
     def key(self) -> str:
@@ -102,23 +105,49 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A scenario and whether its user seeks support or negotiates."""
+
+    scenario: Scenario
+    domain: Domain = "support"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a scenario whose other parts lie in other rows and files; ``source`` is ``"file:line"``."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """What a set of files holds.
 
     Attributes:
         conversations: in the order of files and rows.
-        situations: scenarios of files that hold situations only.
+        situations: scenarios of support talk, from files that hold no conversations.
         problems: rows that were left out.
+        negotiations: scenarios in which the user has a goal of its own.
+        dialogues: logged dialogues whose user told its state after every turn.
+        pieces: parts of scenarios; joined and gone in what the loaders return.
     """
 
     conversations: tuple[Conversation, ...]
     situations: tuple[Scenario, ...] = ()
     problems: tuple[Problem, ...] = ()
+    negotiations: tuple[Scenario, ...] = ()
+    dialogues: tuple[Dialogue, ...] = ()
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def scenarios(self) -> tuple[Scenario, ...]:
-        """Every scenario: those the conversations start from, then the bare situations."""
-        return (*(talk.to_scenario() for talk in self.conversations), *self.situations)
+        """Every scenario: those conversations and dialogues start from, then situations and negotiations."""
+        return (
+            *(talk.to_scenario() for talk in self.conversations),
+            *(dialogue.scenario for dialogue in self.dialogues),
+            *self.situations,
+            *self.negotiations,
+        )
 
 
 def merge(said: Iterable[Said]) -> tuple[tuple[Message, ...], tuple[float | None, ...], tuple[tuple[str, ...], ...]]:

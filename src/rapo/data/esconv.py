@@ -18,6 +18,7 @@ from typing import Any
 from rapo.data.conversation import RATING, Conversation, RowError, Said, as_number, as_text, kind, merge
 from rapo.types import Role
 
+SITUATION = "A person in distress seeks emotional support."
 SPEAKERS: dict[str, Role] = {
     "seeker": "user",
     "speaker": "user",
@@ -70,7 +71,7 @@ def parse(row: Any, ident: str, source: str) -> Conversation:
     )
     start, end = _intensities(row)
     situation = as_text(row.get("situation", ""), "situation")
-    return Conversation(ident, situation, messages, ratings, start, end, strategies, source)
+    return Conversation(ident, situation, messages, ratings, start, end, strategies, source, private=True)
 
 
 def _utterance(turn: Any, name: str, tidy: Callable[[str], str]) -> Said:

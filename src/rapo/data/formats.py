@@ -1,4 +1,4 @@
-"""The one way in: files, folders and globs to conversations, each file's format recognised by what it holds."""
+"""The one way in: files, folders, globs and tables, each one's format recognised by what it holds."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from dataclasses import dataclass, replace
 from glob import has_magic
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from rapo.data import chatlog, esconv
-from rapo.data.conversation import MIDDLE, RATING, Conversation, Loaded, Problem, RowError
+from rapo.data import chatlog, esconv, sage, scenarios, sotopia
+from rapo.data.conversation import Conversation, Domain, Loaded, Opened, Piece, Problem, RowError
 from rapo.data.rows import Row, json_rows, read_text
+from rapo.data.tables import is_table, table_rows
 from rapo.errors import DataError
-from rapo.types import Message, Scenario
+from rapo.types import Dialogue, Scenario
 
 SUFFIXES = (".json", ".jsonl", ".txt")
-EXPECTED = "ESConv, MultiESC, PPDPP, a chat log with one conversation per line, or *Situation.txt"
-CONVERT = 'convert it to lines of {"messages": [{"role": "user", "content": "..."}, ...]}'
-_ROOMS: tuple[tuple[Callable[[Any], str | None], Callable[[Any, str, str], Conversation]], ...] = (
+EXPECTED = "scenarios or chat logs (one per line), ESConv, MultiESC, PPDPP, SOTOPIA, SAGE or *Situation.txt"
+CONVERT = 'convert it to lines of {"messages": [{"role": "user", "content": "..."}, ...]} or {"situation": "...", ...}'
+Parsed = Conversation | Opened | Dialogue | Piece
+Named = TypeVar("Named", Conversation, Scenario)
+_ROOMS: tuple[tuple[Callable[[Any], str | None], Callable[[Any, str, str], Parsed]], ...] = (
     (esconv.recognise, esconv.parse),
     (chatlog.recognise, chatlog.parse),
+    (sage.recognise_log, sage.parse_log),
+    (sage.recognise_profile, sage.parse_profile),
+    (sotopia.recognise, sotopia.parse),
+    (scenarios.recognise, scenarios.parse),
 )
 
 
@@ -29,8 +36,17 @@ class UnrecognisedError(DataError):
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """A file of no known format: where it lies, why, and whether it was met while searching a folder."""
+
+    path: Path
+    error: UnrecognisedError
+    searched: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedFile:
-    """One file: where it lies, its format (esconv, multiesc, esconv-lines, chat log, situations), what it holds."""
+    """One file or table: where it lies, its format in words (esconv, chat log, scenarios, ...), what it holds."""
 
     path: Path
     format: str
@@ -40,37 +56,111 @@ class LoadedFile:
 def load_conversations(paths: Sequence[str | Path]) -> Loaded:
     """Everything in the given files, folders (searched recursively) and globs, in the order given, sorted within each.
 
-    A row that cannot be used becomes a problem and the rest is used; so does a file of no known format that was met
-    while searching a folder. An id met twice gets ``#2``, ``#3``, ... appended.
+    ``hf:NAME`` or ``hf:NAME:SPLIT`` is a table on the Hugging Face hub, and so is a folder written by
+    ``datasets.save_to_disk``; ``FOLDER#LIST`` uses only those SOTOPIA environments that an id list names. A row that
+    cannot be used becomes a problem and the rest is used; so does a file of no known format that was met while
+    searching a folder. An id met twice gets ``#2``, ``#3``, ... appended; a scenario met twice counts once.
 
     Raises:
         DataError: nothing was found, or a file is missing, unreadable, not UTF-8, of no known format or without one
-            usable row.
+            usable row, or a table cannot be read.
     """
-    found = [
-        item.loaded if isinstance(item, LoadedFile) else Loaded((), problems=(item,)) for item in load_files(paths)
-    ]
-    return Loaded(
-        tuple(_unique(chain.from_iterable(one.conversations for one in found))),
-        tuple(chain.from_iterable(one.situations for one in found)),
-        tuple(chain.from_iterable(one.problems for one in found)),
-    )
+    found = list(load_files(paths))
+    for item in found:
+        if isinstance(item, Unknown) and not item.searched:
+            raise item.error
+    return join_files(found, id_lists(paths))
 
 
-def load_files(paths: Sequence[str | Path]) -> Iterator[LoadedFile | Problem]:
-    """The files one by one; a problem in place of a file that a folder holds and no format fits. Raises as above."""
+def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None) -> Loaded:
+    """Every scenario in ``paths`` (see ``load_conversations``), as ``situations`` and ``negotiations`` only.
+
+    Conversations and dialogues give the scenario they start from. Where a conversation's situation is a note that the
+    supporter never saw (ESConv), it is the user's private fact here and not the public situation.
+
+    Args:
+        paths: files, folders, globs, tables.
+        domain: use only scenarios of this kind; None uses all.
+
+    Raises:
+        DataError: as ``load_conversations``, or there is no scenario of that domain.
+    """
+    loaded = load_conversations(paths)
+    logged = chain((_played(talk) for talk in loaded.conversations), (talk.scenario for talk in loaded.dialogues))
+    support = tuple(_unique(_distinct([*logged, *loaded.situations]))) if domain != "negotiation" else ()
+    negotiations = loaded.negotiations if domain != "support" else ()
+    if not support and not negotiations:
+        raise DataError(
+            f"there is no {domain or ''} scenario in {', '.join(map(str, paths))}".replace("  ", " "),
+            got=str(loaded.problems[0]) if loaded.problems else None,
+            expected="a line with a situation",
+            fix="see docs/scenarios.md",
+        )
+    return Loaded((), support, loaded.problems, negotiations)
+
+
+def load_files(paths: Sequence[str | Path]) -> Iterator[LoadedFile | Unknown]:
+    """The files one by one.
+
+    Raises:
+        DataError: as ``load_conversations``, but for files of no known format.
+    """
     seen: set[Path] = set()
-    for given in paths:
-        for path in _expand(str(given)):
+    for given, _ in map(_split, paths):
+        if is_table(given):
+            yield _load_rows(Path(given), table_rows(given))
+            continue
+        for path in _expand(given):
             if path.resolve() in seen:
                 continue
             seen.add(path.resolve())
             try:
                 yield _load(path)
             except UnrecognisedError as error:
-                if not Path(given).is_dir():
-                    raise
-                yield Problem(str(path), error.what)
+                yield Unknown(path, error, Path(given).is_dir())
+
+
+def id_lists(paths: Sequence[str | Path]) -> list[str]:
+    """The SOTOPIA id lists that paths name after ``#``."""
+    return [name for given in paths if (name := _split(given)[1])]
+
+
+def join_files(files: Sequence[LoadedFile | Unknown], wanted: Sequence[str] = ()) -> Loaded:
+    """What files hold together, the pieces of scenarios joined.
+
+    Args:
+        files: in order; a problem stands for each of no known format.
+        wanted: names of SOTOPIA's id lists; only their environments are used, all where there is no name.
+
+    Raises:
+        DataError: no such id list was found.
+    """
+    found = [
+        item.loaded
+        if isinstance(item, LoadedFile)
+        else Loaded((), problems=(Problem(str(item.path), item.error.what),))
+        for item in files
+    ]
+    try:
+        joined, problems = sotopia.join(chain.from_iterable(one.pieces for one in found), wanted)
+    except RowError as error:
+        raise DataError(str(error), fix="give the folder that holds env_id_lists.json") from None
+    return Loaded(
+        conversations=tuple(_unique(chain.from_iterable(one.conversations for one in found))),
+        situations=tuple(_unique(_distinct(chain.from_iterable(one.situations for one in found)))),
+        problems=(*chain.from_iterable(one.problems for one in found), *problems),
+        negotiations=tuple(
+            _unique(_distinct([*chain.from_iterable(one.negotiations for one in found), *(o.scenario for o in joined)]))
+        ),
+        dialogues=tuple(chain.from_iterable(one.dialogues for one in found)),
+    )
+
+
+def _split(given: str | Path) -> tuple[str, str]:
+    """A path and the id list named after ``#``, "" without one."""
+    text = str(given)
+    path, mark, name = text.rpartition("#")
+    return (path, name) if mark and path and not Path(text).exists() else (text, "")
 
 
 def _expand(given: str) -> list[Path]:
@@ -90,31 +180,44 @@ def _expand(given: str) -> list[Path]:
 def _load(path: Path) -> LoadedFile:
     text = read_text(path)
     if text.lstrip()[0] in "{[":
-        return _load_json(path, list(json_rows(path, text)))
+        return _load_rows(path, list(json_rows(path, text)))
     if path.suffix.lower() == ".txt" and "situation" in path.stem.lower():
         return LoadedFile(path, "situations", Loaded((), _situations(path, text)))
     raise UnrecognisedError(f"the format of {path} is not known", expected=EXPECTED, fix=CONVERT)
 
 
-def _load_json(path: Path, rows: list[Row]) -> LoadedFile:
+def _load_rows(path: Path, rows: list[Row]) -> LoadedFile:
     name, parse = _recognise(path, rows)
-    talks, problems = [], []
+    found: list[Parsed] = []
+    problems = []
     for row in rows:
         source = f"{path}:{row.line}"
         try:
             if row.error:
                 raise RowError(row.error)
-            talks.append(parse(row.value, f"{path.name}:{row.line}", source))
+            found.append(parse(row.value, f"{path.name}:{row.line}", source))
         except RowError as error:
             problems.append(Problem(source, str(error)))
-    if not talks:
+    if not found:
         raise DataError(
             f"{path} has no usable row ({name})", got=str(problems[0]), expected=EXPECTED, fix="repair the file"
         )
-    return LoadedFile(path, name, Loaded(tuple(_unique(talks)), problems=tuple(problems)))
+    return LoadedFile(path, name, _sorted_out(found, problems))
 
 
-def _recognise(path: Path, rows: list[Row]) -> tuple[str, Callable[[Any, str, str], Conversation]]:
+def _sorted_out(found: Sequence[Parsed], problems: Sequence[Problem]) -> Loaded:
+    opened = [one for one in found if isinstance(one, Opened)]
+    return Loaded(
+        conversations=tuple(_unique(one for one in found if isinstance(one, Conversation))),
+        situations=tuple(_unique(one.scenario for one in opened if one.domain == "support")),
+        problems=tuple(problems),
+        negotiations=tuple(_unique(one.scenario for one in opened if one.domain == "negotiation")),
+        dialogues=tuple(one for one in found if isinstance(one, Dialogue)),
+        pieces=tuple(one for one in found if isinstance(one, Piece)),
+    )
+
+
+def _recognise(path: Path, rows: list[Row]) -> tuple[str, Callable[[Any, str, str], Parsed]]:
     """The format of the first row that any format claims."""
     for row in rows:
         for recognise, parse in _ROOMS:
@@ -125,23 +228,44 @@ def _recognise(path: Path, rows: list[Row]) -> tuple[str, Callable[[Any, str, st
 
 
 def _situations(path: Path, text: str) -> tuple[Scenario, ...]:
-    """One scenario per distinct line: the user opens by telling the situation; start is the middle of the scale."""
+    """One scenario per distinct line: the user opens by telling the situation, and nothing is left to hide."""
     lines: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             lines.setdefault(line.strip(), number)
     return tuple(
-        Scenario(f"{path.name}:{number}", line, (Message("user", line),), MIDDLE, RATING)
-        for line, number in lines.items()
+        scenarios.parse({"situation": line}, f"{path.name}:{number}", "").scenario for line, number in lines.items()
     )
 
 
-def _unique(talks: Iterable[Conversation]) -> Iterator[Conversation]:
+def _played(talk: Conversation) -> Scenario:
+    """The scenario a conversation starts from, for a user who is played and not replayed: on the scale of ease."""
+    scale, start = scenarios.SCALES["support"], scenarios.STARTS["support"]
+    ease = scale.low + start * (scale.high - scale.low)
+    if talk.start is not None:
+        # Ease is 10 - distress, and distress was told on 1-5; a user at the very end of the scale could not fall.
+        ease = max(1.0, scale.high - 2 * talk.start)
+    scenario = replace(talk.to_scenario(), start=ease, scale=scale)
+    if not talk.private:
+        return scenario
+    return replace(scenario, situation=esconv.SITUATION, profile={"facts": [talk.situation]} if talk.situation else {})
+
+
+def _distinct(found: Iterable[Scenario]) -> Iterator[Scenario]:
+    """Every scenario once; two are the same when all of them is."""
+    seen: dict[str, list[Scenario]] = {}
+    for scenario in found:
+        if scenario not in seen.setdefault(scenario.id, []):
+            seen[scenario.id].append(scenario)
+            yield scenario
+
+
+def _unique(found: Iterable[Named]) -> Iterator[Named]:
     taken: set[str] = set()
-    for talk in talks:
-        ident, count = talk.id, 1
+    for one in found:
+        ident, count = one.id, 1
         while ident in taken:
             count += 1
-            ident = f"{talk.id}#{count}"
+            ident = f"{one.id}#{count}"
         taken.add(ident)
-        yield talk if ident == talk.id else replace(talk, id=ident)
+        yield one if ident == one.id else replace(one, id=ident)

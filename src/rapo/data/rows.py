@@ -47,8 +47,22 @@ def read_text(path: Path) -> str:
 
 
 def json_rows(path: Path, text: str) -> Iterator[Row]:
-    """The rows of a JSON array of conversations, or of JSON lines."""
-    return _array_rows(text) if _is_array(path, text) else _line_rows(text)
+    """The rows of a JSON array, of JSON lines, or the one row of a file that is a single object."""
+    if _is_array(path, text):
+        return _array_rows(text)
+    return _line_rows(text) if (whole := _object_row(text)) is None else iter([whole])
+
+
+def _object_row(text: str) -> Row | None:
+    """The object that is the whole text, spread over lines or not; None for any other text."""
+    start = _skip(text, 0)
+    if text[start] != "{":
+        return None
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return Row(text.count("\n", 0, start) + 1, value) if _skip(text, end) == len(text) else None
 
 
 def _is_array(path: Path, text: str) -> bool:

@@ -4,17 +4,62 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
-from rapo.data.conversation import Conversation, Problem
-from rapo.data.formats import LoadedFile, load_files
+from rapo.data import sotopia
+from rapo.data.conversation import Conversation, Loaded, Piece, Problem, RowError
+from rapo.data.formats import LoadedFile, Unknown, id_lists, load_files
+from rapo.errors import DataError
+from rapo.types import Dialogue, Scale
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """How the users' states lie and move in logged dialogues, in units of ``scale``.
+
+    Attributes:
+        scale: of the first dialogue.
+        mean: mean state, the starts included.
+        spread: standard deviation of the states.
+        change: mean change per turn.
+        up: share of turns that raised the state, 0-1.
+        down: share of turns that lowered it, 0-1.
+        moved: share of turns that changed it by a twentieth of the scale or more, 0-1.
+        leapt: share of turns that changed it by a tenth of the scale or more, 0-1.
+        least: the lowest change.
+        most: the highest change.
+    """
+
+    scale: Scale
+    mean: float
+    spread: float
+    change: float
+    up: float
+    down: float
+    moved: float
+    leapt: float
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        width = self.scale.high - self.scale.low
+        return (
+            f"{self.scale.name} {self.scale.low:g}-{self.scale.high:g}: {self.mean:.1f} on average, "
+            f"spread {self.spread:.1f}; a reply changes it by {self.change:+.1f} on average, {self.least:+g} to "
+            f"{self.most:+g}; {self.up:.0%} raise it, {self.down:.0%} lower it; "
+            f"{self.moved:.0%} by {width / 20:g} or more, {self.leapt:.0%} by {width / 10:g} or more"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +68,21 @@ class FileSummary:
 
     Attributes:
         path: the file.
-        format: the format it was recognised as; "unknown" for a file of no known format met in a folder.
-        dialogues: usable conversations.
+        format: the format it was recognised as; "unknown" for a file of no known format.
+        dialogues: usable conversations and logged dialogues.
         turns: replies that a user answered, a greeting included.
-        histogram: how many turns were rated 1, 2, 3, 4, 5 (a fraction counts for the nearest).
-        mean: mean rating, None without ratings.
+        histogram: how many turns were rated 1, 2, 3, 4, 5 (a fraction counts for the nearest); where the user told its
+            state, how many lie in each fifth of the scale.
+        mean: mean rating or state, None without any.
         situations: distinct situations.
-        words: mean words per message; per situation where there are no conversations.
+        words: mean words per message; per situation where there are no conversations. A character of an unspaced script
+            counts as a word.
         problems: rows left out, all of them.
-        uses: what RAPO can do with it: "sft" (learn the replies), "replay" (react as the rated people did),
-            "scenarios" (start a dialogue); () for an unknown format.
+        uses: what RAPO can do with it: "sft" (learn the replies), "replay" (react as the rated people did), "study"
+            (selection and calibration on told states), "scenarios" (start a dialogue); () where nothing.
+        rows: usable rows.
+        notes: what else there is to say, one line each.
+        movement: how states move, None without told states.
     """
 
     path: Path
@@ -45,6 +95,9 @@ class FileSummary:
     words: float = 0.0
     problems: tuple[Problem, ...] = ()
     uses: tuple[str, ...] = ()
+    rows: int = 0
+    notes: tuple[str, ...] = ()
+    movement: Movement | None = None
 
     @property
     def rated(self) -> float:
@@ -53,36 +106,89 @@ class FileSummary:
 
 
 def describe(paths: Sequence[str | Path]) -> list[FileSummary]:
-    """One summary per file.
+    """One summary per file, a file of no known format included.
 
     Raises:
-        DataError: as ``load_conversations`` does.
+        DataError: as ``load_conversations`` does, or no file at all is of a known format.
     """
-    return [
-        _summary(item) if isinstance(item, LoadedFile) else FileSummary(Path(item.source), "unknown", problems=(item,))
-        for item in load_files(paths)
+    files = list(load_files(paths))
+    strange = [file for file in files if isinstance(file, Unknown)]
+    if len(strange) == len(files) and not all(file.searched for file in strange):
+        raise strange[0].error
+    found = [
+        _summary(file)
+        if isinstance(file, LoadedFile)
+        else FileSummary(file.path, "unknown", problems=(Problem(str(file.path), file.error.what),))
+        for file in files
     ]
+    pieces = [piece for file in files if isinstance(file, LoadedFile) for piece in file.loaded.pieces]
+    return _with_pieces(found, pieces, id_lists(paths)) if pieces else found
+
+
+def _with_pieces(found: Sequence[FileSummary], pieces: Sequence[Piece], wanted: Sequence[str]) -> list[FileSummary]:
+    """The summaries, those of files with pieces saying what the pieces of all files make together."""
+    try:
+        opened, problems = sotopia.join(pieces, wanted)
+    except RowError as error:
+        raise DataError(str(error), fix="give the folder that holds env_id_lists.json") from None
+    lists = ", ".join(f"{len(sotopia.join(pieces, [name])[0]):,} in {name}" for name in sotopia.list_names(pieces))
+    note = f"{len(opened):,} scenarios{f' ({lists})' if lists else ''}"
+    owners = {piece.source.rpartition(":")[0] for piece in pieces}
+    result = []
+    for one in found:
+        own = tuple(problem for problem in problems if problem.source.rpartition(":")[0] == str(one.path))
+        if str(one.path) in owners and opened:
+            one = replace(one, uses=("scenarios",), notes=(note,) if one.format == sotopia.COMBINATIONS else ())
+        result.append(replace(one, problems=one.problems + own))
+    return result
 
 
 def _summary(file: LoadedFile) -> FileSummary:
-    talks = file.loaded.conversations
+    loaded = file.loaded
+    talks, dialogues = loaded.conversations, loaded.dialogues
     ratings = [rating for talk in talks for rating in _turn_ratings(talk) if rating is not None]
-    situations = {scenario.situation for scenario in file.loaded.scenarios if scenario.situation}
-    texts = [message.content for talk in talks for message in talk.messages] or list(situations)
-    counts = [int(rating + 0.5) for rating in ratings]
-    one, two, three, four, five = (counts.count(level) for level in range(1, 6))
+    states = [turn.reaction.state for dialogue in dialogues for turn in dialogue.turns]
+    fifths = [_fifth(turn.reaction.state, one.scenario.scale) for one in dialogues for turn in one.turns]
+    counts = [int(rating + 0.5) - 1 for rating in ratings] + fifths
+    one, two, three, four, five = (counts.count(level) for level in range(5))
     return FileSummary(
         path=file.path,
         format=file.format,
-        dialogues=len(talks),
-        turns=sum(len(_turn_ratings(talk)) for talk in talks),
+        dialogues=len(talks) + len(dialogues),
+        turns=sum(len(_turn_ratings(talk)) for talk in talks) + len(states),
         histogram=(one, two, three, four, five),
-        mean=sum(ratings) / len(ratings) if ratings else None,
-        situations=len(situations),
-        words=sum(len(text.split()) for text in texts) / len(texts),
-        problems=file.loaded.problems,
-        uses=(*(["sft"] if talks else []), *(["replay"] if ratings else []), "scenarios"),
+        mean=fmean(ratings + states) if ratings or states else None,
+        situations=len({scenario.situation for scenario in loaded.scenarios if scenario.situation}),
+        words=_words(loaded),
+        problems=loaded.problems,
+        uses=_uses(loaded, bool(ratings)),
+        rows=len(talks) + len(dialogues) + len(loaded.situations) + len(loaded.negotiations) + len(loaded.pieces),
+        notes=_domains(loaded),
+        movement=_movement(dialogues),
     )
+
+
+def _uses(loaded: Loaded, rated: bool) -> tuple[str, ...]:
+    uses = {
+        "sft": bool(loaded.conversations),
+        "replay": rated,
+        "study": bool(loaded.dialogues),
+        "scenarios": bool(loaded.scenarios),
+    }
+    return tuple(name for name, fits in uses.items() if fits)
+
+
+def _domains(loaded: Loaded) -> tuple[str, ...]:
+    """How many scenarios of each kind, for a file that holds both."""
+    support, negotiations = len(loaded.situations), len(loaded.negotiations)
+    return (f"{support:,} of support, {negotiations:,} of negotiation",) if support and negotiations else ()
+
+
+def _words(loaded: Loaded) -> float:
+    said = [talk.messages for talk in loaded.conversations] + [dialogue.messages for dialogue in loaded.dialogues]
+    texts = [message.content for messages in said for message in messages if message.role != "system"]
+    texts = texts or list({scenario.situation for scenario in loaded.scenarios})
+    return sum(len(_WORD.findall(text)) for text in texts) / max(1, len(texts))
 
 
 def _turn_ratings(talk: Conversation) -> tuple[float | None, ...]:
@@ -90,8 +196,34 @@ def _turn_ratings(talk: Conversation) -> tuple[float | None, ...]:
     return talk.ratings[1:] if talk.messages[0].role == "user" else talk.ratings
 
 
+def _fifth(state: float, scale: Scale) -> int:
+    """Which fifth of the scale a state lies in, 0-4."""
+    return min(4, int(5 * (state - scale.low) / (scale.high - scale.low)))
+
+
+def _movement(dialogues: Sequence[Dialogue]) -> Movement | None:
+    states = [state for dialogue in dialogues for state in dialogue.trajectory]
+    changes = [after - before for dialogue in dialogues for before, after in pairwise(dialogue.trajectory)]
+    if not changes:
+        return None
+    scale = dialogues[0].scenario.scale
+    width = scale.high - scale.low
+    return Movement(
+        scale=scale,
+        mean=fmean(states),
+        spread=pstdev(states),
+        change=fmean(changes),
+        up=fmean(change > 0 for change in changes),
+        down=fmean(change < 0 for change in changes),
+        moved=fmean(abs(change) >= width / 20 for change in changes),
+        leapt=fmean(abs(change) >= width / 10 for change in changes),
+        least=min(changes),
+        most=max(changes),
+    )
+
+
 def print_summary(summaries: Sequence[FileSummary], console: Console, named: int = 3) -> None:
-    """A table with a row per file, then the first ``named`` problems of each file and how many more there are."""
+    """A table with a row per file, then what else there is to say of each file and its first ``named`` problems."""
     from rich.table import Table
     from rich.text import Text
 
@@ -106,6 +238,9 @@ def print_summary(summaries: Sequence[FileSummary], console: Console, named: int
         table.add_row(*(Text(cell) for cell in _cells(one)))
     console.print(table)
     for one in summaries:
+        notes = [*one.notes, *([str(one.movement)] if one.movement else [])]
+        for note in notes:
+            console.print(Text(f"{_plain(one.path.name)}  {_plain(note)}"))
         lines = [f"left out  {_plain(str(problem))}" for problem in one.problems[:named]]
         if len(one.problems) > named:
             lines.append(f"left out  {len(one.problems) - named:,} more in {_plain(one.path.name)}")
@@ -114,13 +249,23 @@ def print_summary(summaries: Sequence[FileSummary], console: Console, named: int
 
 
 def _cells(one: FileSummary) -> tuple[str, ...]:
-    """The row of a file; a situation counts as a row where there are no dialogues."""
+    """The row of a file."""
     turns = f"{one.turns:,}" if one.turns else "-"
     rated = f"{one.rated:.0%}" if one.turns else "-"
     mean = "-" if one.mean is None else f"{one.mean:.2f}"
+    words = f"{one.words:.0f}" if one.words else "-"
     uses = ", ".join(use for use in one.uses if use != "scenarios" or len(one.uses) == 1) or "nothing"
-    rows = f"{one.dialogues or one.situations:,}"
-    return _plain(one.path.name), one.format, rows, turns, rated, mean, f"{one.words:.0f}", _bars(one.histogram), uses
+    return (
+        _plain(one.path.name),
+        one.format,
+        f"{one.rows:,}",
+        turns,
+        rated,
+        mean,
+        words,
+        _bars(one.histogram),
+        uses,
+    )
 
 
 def _bars(histogram: Sequence[int]) -> str:
