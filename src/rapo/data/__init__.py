@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rapo.data.conversation import RATING, Conversation, Domain, Loaded, Problem
+from rapo.data.conversation import RATING, Conversation, Domain, Loaded, Problem, set_aside
 from rapo.data.formats import load_conversations, load_scenarios
 from rapo.data.scenarios import scenario_from_row
 from rapo.data.summary import FileSummary, describe, print_summary
@@ -19,4 +19,5 @@ __all__ = [
     "load_scenarios",
     "print_summary",
     "scenario_from_row",
+    "set_aside",
 ]

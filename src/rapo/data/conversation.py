@@ -73,7 +73,7 @@ class Conversation:
     @property
     def set_aside(self) -> bool:
         """Whether it is one of the fifth that is kept for evaluation; the same for every copy and in every run."""
-        return derive_seed("set aside", self.key) % 5 == 0
+        return _is_set_aside(self.key)
 
     def to_scenario(self) -> Scenario:
         """The scenario this conversation starts from; its profile is empty.
@@ -150,6 +150,18 @@ class Loaded:
         )
 
 
+def set_aside(scenario: Scenario) -> bool:
+    """Whether a scenario is one of the fifth that is kept for evaluation; the same for every copy and in every run.
+
+    What it is about decides, not its id: its hidden facts, or its situation where it has none. So all combinations of
+    characters in one SOTOPIA environment stay together, and so do a conversation to learn from
+    (``Conversation.set_aside``) and the scenario it starts from.
+    """
+    facts = scenario.profile.get("facts")
+    told = "".join(fact for fact in facts if isinstance(fact, str)) if isinstance(facts, list) else ""
+    return _is_set_aside(_letters(told) or _letters(scenario.situation))
+
+
 def merge(said: Iterable[Said]) -> tuple[tuple[Message, ...], tuple[float | None, ...], tuple[tuple[str, ...], ...]]:
     """Messages, ratings per user message and strategies per assistant message, one message per change of speaker.
 
@@ -224,6 +236,10 @@ def _known(rating: float | None, otherwise: float) -> float:
 
 def _last_rating(run: list[Said]) -> float | None:
     return next((one.rating for one in reversed(run) if one.rating is not None), None)
+
+
+def _is_set_aside(key: str) -> bool:
+    return derive_seed("set aside", key) % 5 == 0
 
 
 def _letters(text: str) -> str:
