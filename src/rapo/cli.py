@@ -29,7 +29,7 @@ app = typer.Typer(
 
     Start with:  rapo demo
 
-    Your own:    rapo data LOGS.jsonl; rapo sft RECIPE; rapo train RECIPE; rapo eval RUN""",
+    Your own:    rapo data LOGS.jsonl; rapo check RECIPE; rapo sft RECIPE; rapo train RECIPE; rapo eval RUN""",
 )
 
 Recipe = Annotated[Path, typer.Argument(help="config in YAML; recipes/ has examples", show_default=False)]
@@ -81,14 +81,21 @@ def train(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> 
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(help="folder of the run", show_default=False)], quiet: Quiet = False
+    run: Annotated[Path, typer.Argument(help="folder of the run", show_default=False)],
+    overrides: Overrides = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Go on with a run that was stopped, from its last whole checkpoint; nothing else is needed."""
+    """Go on with a run that was stopped, from its last whole checkpoint; nothing else is needed.
+
+    What decides no result may be changed: budgets and patience (calls.*), where a model is and how it is called
+    (models.NAME.url, key_env, concurrency, timeout, attempts, prices), train.steps and train.max_minutes.
+    """
     from rapo.records import RunDirectory
     from rapo.show import is_finished, show_result
 
     terminal = _terminal(quiet)
     with RunDirectory.open(run) as directory:
+        directory.change(overrides or [])
         if is_finished(run, directory.config.train.steps):
             terminal.say(f"the run in {run} is finished; nothing is left to do, and this is its result")
             show_result(run, terminal)
@@ -135,6 +142,22 @@ def data(
     from rapo.data import describe, print_summary
 
     print_summary(describe(files), _terminal(False).console)
+
+
+@app.command()
+def check(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Look at everything a run will need, in half a minute, before it costs a night.
+
+    Files and every data row, model folder, disk; each endpoint's key, model name, JSON schemas, real context length and
+    speed; what the run will take in calls, tokens, money and hours. One line each, with a verdict and a way out. Ends
+    with code 1 when the run would fail. Asks each model a few short questions; writes nothing.
+    """
+    config, terminal = _config(recipe, overrides), _terminal(False)
+    from rapo.check import check as findings
+    from rapo.check.table import print_findings
+
+    if print_findings(findings(config), terminal):
+        sys.exit(1)
 
 
 @app.command("config")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from rapo import plugins
 from rapo.config import WORLDS, Population, RunConfig
+from rapo.errors import DataError
 from rapo.hindsight.feedback import RewardModel
 from rapo.interact.users import UserSimulator
 from rapo.models.chat import ChatModel
@@ -58,6 +59,22 @@ class Parts:
             return self._llm_users(evaluation)
         made: UserSimulator = plugins.make(users.kind, users.options, "users.kind", methods=("scenarios", "react"))
         return made
+
+    def _llm_users(self, evaluation: bool) -> UserSimulator:
+        from rapo.data import load_scenarios, set_aside
+        from rapo.interact.llm_user import LLMUser
+
+        users, c = self.config.users, self.config.eval
+        found = load_scenarios(users.files, users.domain).scenarios
+        chosen = [scenario for scenario in found if set_aside(scenario) == evaluation]
+        if not chosen:
+            raise DataError(
+                f"{len(found)} scenarios are too few: none is left for {'evaluation' if evaluation else 'training'}",
+                expected="a dozen or more in users.files",
+            )
+        names = (c.models or users.models) if evaluation else users.models
+        models = [self.model(name, "evaluation" if evaluation else "user") for name in names]
+        return LLMUser(chosen, models, domain=users.domain, mode=users.mode, personas=users.personas)
 
     def judge(self) -> RewardModel:
         """The generative reward model."""

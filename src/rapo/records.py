@@ -18,19 +18,26 @@ import json
 import math
 import os
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from types import NoneType, TracebackType, UnionType
 from typing import Any, BinaryIO, Literal, Self, TypeVar, Union
 
 from rapo.config import RunConfig, load_config
-from rapo.errors import RunError
+from rapo.errors import ConfigError, RunError
 
 FORMAT = 1
 Kind = Literal["metrics", "dialogues", "groups"]
+CHANGEABLE = (
+    "calls.*",
+    *(f"models.*.{name}" for name in ("url", "key_env", "concurrency", "timeout", "attempts", "price_in", "price_out")),
+    "train.steps",
+    "train.max_minutes",
+)
 KINDS: tuple[Kind, ...] = ("metrics", "dialogues", "groups")
 T = TypeVar("T")
 
@@ -72,6 +79,21 @@ class RunDirectory:
     def config(self) -> RunConfig:
         """The config the run was started with; raises ConfigError when its file was damaged."""
         return load_config(self.path / "config.yaml")
+
+    def change(self, overrides: Sequence[str]) -> None:
+        """Change keys of the config that decide no result; raises ConfigError for any other."""
+        config = load_config(self.path / "config.yaml", overrides)
+        for override in overrides:
+            key = override.partition("=")[0].strip()
+            if not any(fnmatch(key, pattern) for pattern in CHANGEABLE):
+                raise ConfigError(
+                    f"a run that was started cannot change {key}",
+                    expected=f"one of: {', '.join(CHANGEABLE)}",
+                    fix="start another run for it",
+                )
+        if overrides:
+            with disk_errors(self.path):
+                atomic_write(self.path / "config.yaml", config.to_yaml())
 
     def append(self, kind: Kind, step: int, record: Mapping[str, Any]) -> None:
         """Add one line; dataclasses inside ``record`` are encoded by ``to_json``. On disk after ``flush``."""

@@ -78,6 +78,16 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class Average:
+    """What one answered attempt of a role took: seconds, tokens read and written, cost."""
+
+    seconds: float
+    prompt_tokens: float
+    completion_tokens: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What the journal says to some requests: answers it has, and the keys that are now the asker's to ask for."""
 
@@ -141,10 +151,11 @@ class Journal:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
+                    self._db.execute("COMMIT")
+                finally:
+                    # After a full disk SQLite has rolled back by itself.
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise RunError(
                     f"the journal {self.path} cannot be written", got=str(error), fix="make room or end who holds it"
@@ -219,6 +230,15 @@ class Journal:
                 "SELECT role, calls, attempts, answers, failed, prompt_tokens, completion_tokens, cost FROM totals"
             ).fetchall()
         return {role: Totals(*counts) for role, *counts in rows}
+
+    def averages(self) -> dict[str, Average]:
+        """What an answered attempt of each role took on average."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT role, avg(ended - started), avg(prompt_tokens), avg(completion_tokens), avg(cost)"
+                " FROM attempts WHERE outcome = 'answered' GROUP BY role"
+            ).fetchall()
+        return {role: Average(*means) for role, *means in rows}
 
     def _answers(self, keys: Iterable[str]) -> dict[str, ChatAnswer | None]:
         found: dict[str, ChatAnswer | None] = {}

@@ -1,0 +1,78 @@
+"""How many calls a run will make, and what they cost in tokens, money and hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rapo.check.findings import Finding
+from rapo.config import RunConfig
+from rapo.models.journal import Average
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Calls to language models over a whole run, by role; upper bounds, since talks and groups may end early."""
+
+    user: int
+    judge: int
+    evaluation_user: int
+    evaluation_judge: int
+
+
+def expected_calls(config: RunConfig) -> Expected:
+    """What the config asks for; roles played without a language model make no calls."""
+    c = config
+    replies = c.play.dialogues * c.play.turns
+    groups = min(max(1, int(c.select.share * replies)), c.play.dialogues * c.select.per_dialogue)
+    corrections = min(c.correct.per_group, c.branch.candidates) * c.correct.verify if c.update.micro > 0 else 0.0
+    echoes = replies + groups * (c.branch.candidates + corrections)
+    per_echo = (2 if c.users.mode == "two_calls" else 1) if c.users.kind == "llm" else 0
+    evaluated = 2 * c.eval.dialogues
+    return Expected(
+        user=round(c.train.steps * echoes) * per_echo,
+        judge=c.train.steps * groups * c.judge.permutations * (c.judge.kind == "llm"),
+        evaluation_user=evaluated * c.eval.turns * per_echo,
+        evaluation_judge=evaluated * (c.eval.judge is not None),
+    )
+
+
+def estimate(config: RunConfig, measured: Mapping[str, Average]) -> Iterator[Finding]:
+    """Calls, tokens, cost and hours of the whole run, beside its budget.
+
+    Args:
+        config: the run's.
+        measured: what one call of a role took, as far as it was tried.
+    """
+    calls = expected_calls(config)
+    by_role = {"user": calls.user, "judge": calls.judge}
+    by_role["evaluation"] = calls.evaluation_user + calls.evaluation_judge
+    total = sum(by_role.values())
+    if not total:
+        return
+    words = ", ".join(f"{count:,} as {role}" for role, count in by_role.items() if count)
+    yield Finding("calls", "ok", f"up to {total:,}: {words}")
+    # Evaluation users were not tried: they are asked what the users are asked.
+    known = {role: measured.get(role) or measured.get("user") for role in by_role}
+    if any(count and known[role] is None for role, count in by_role.items()):
+        yield Finding("cost", "warn", "not known: not every role gave an answer to measure", "mend the lines above")
+        return
+    used = [(count, each) for role, count in by_role.items() if (each := known[role]) is not None]
+    tokens = sum(count * (each.prompt_tokens + each.completion_tokens) for count, each in used)
+    cost = sum(count * each.cost for count, each in used)
+    side_by_side = min((config.models[name].concurrency for name in _asked(config)), default=1)
+    hours = sum(count * each.seconds for count, each in used) / side_by_side / 3600
+    yield Finding("cost", "ok", f"about {tokens / 1e6:.1f}M tokens, {cost:.2f} at the prices given")
+    yield Finding("time", "ok", f"about {hours:.1f} hours of calls, {side_by_side} side by side, if speed keeps up")
+    c = config.calls
+    limits = {"max_calls": (total, c.max_calls), "max_tokens": (tokens, c.max_tokens), "max_cost": (cost, c.max_cost)}
+    for key, (need, limit) in limits.items():
+        if limit is not None and need > limit:
+            fix = f"raise calls.{key}, or lower train.steps; rapo resume goes on with a raised budget"
+            found = f"calls.{key}={limit:g} ends the run early: about {need:,.0f} are needed"
+            yield Finding("budget", "warn", found, fix)
+
+
+def _asked(config: RunConfig) -> list[str]:
+    named = [*config.users.models, config.judge.model or "", config.eval.judge or ""]
+    return [name for name in named if name in config.models]
