@@ -49,6 +49,7 @@ class Endpoint:
         self.name = account.spec.name
         self.account, self.spec, self.timing = account, account.spec, timing or Timing()
         self.breaker = Breaker(account.calls.breaker, account.calls.patience, self.timing)
+        self.accepts, self.refusals = False, 0
         self.schemas = account.spec.json_schema != "off"
         self._label, self._notice, self._noticed = label, notice, set[str]()
         self._url = urlsplit(account.spec.url or "")
@@ -104,15 +105,14 @@ class Endpoint:
         """The key as the environment holds it at this moment; "" where the endpoint takes none."""
         if self.spec.key_env is None:
             return ""
-        key = os.environ.get(self.spec.key_env, "").strip()
         # A header that is not plain text would be quoted in the HTTP library's complaint.
-        if not key or not key.isascii() or not key.isprintable():
+        if not _sendable(os.environ.get(self.spec.key_env, "").strip()):
             raise EndpointError(
                 f"the environment variable {self.spec.key_env} holds no usable key for models.{self._label}",
                 expected="a key of plain characters",
                 fix=f"set {self.spec.key_env} and go on",
             )
-        return key
+        return os.environ[self.spec.key_env].strip()
 
     def redact(self, text: str) -> str:
         """``text`` without the key."""
@@ -125,6 +125,13 @@ class Endpoint:
             self._noticed.add(topic)
             self._notice(f"{self._where()} {''.join(c if c.isprintable() else ' ' for c in text)}")
 
+    def refuse(self, reply: Reply) -> None:
+        """Take note of a refused request; raise EndpointError when the endpoint has refused many and taken none."""
+        self.refusals += 1
+        if not self.accepts and self.refusals >= self.account.calls.breaker:
+            raise self.hopeless(reply)
+        self.tell("refused", f"refuses a request, which stays without an answer: {reply.detail}")
+
     def hopeless(self, reply: Reply) -> EndpointError:
         """The error for a reply after which no call can succeed."""
         where, models = self._where(), f"models.{self._label}"
@@ -136,6 +143,7 @@ class Endpoint:
             return EndpointError(f"{where} does not answer itself", got=reply.detail, expected="an answer", fix=fix)
         key = f"the key in {self.spec.key_env}" if self.spec.key_env else f"{models}.key_env, which is not set"
         fixes = {
+            400: f"check the model name {self.name} and what the endpoint says",
             401: f"check {key}",
             403: f"check {key}, and what it may use",
             404: f"check {models}.url (it often ends in /v1) and the model name {self.name}",
@@ -196,13 +204,14 @@ class _Call:
         while True:
             reply = await self._guarded(schema)
             if reply.verdict is Verdict.ANSWERED:
+                end.accepts = True
                 if asked and not schema and end.schemas:
                     end.schemas = False
                     end.tell("schema", "takes no JSON schema: it is asked for JSON in words only")
                 return reply.answer
             if reply.verdict is Verdict.REFUSED:
                 if not schema or spec.json_schema == "on":
-                    end.tell("refused", f"refuses a request, which stays without an answer: {reply.detail}")
+                    end.refuse(reply)
                     break
                 schema = False
             # An outage is the endpoint's: it uses up no call's attempts.
@@ -276,6 +285,10 @@ class _Call:
     def _redacted(self, reply: Reply) -> Reply:
         answer = reply.answer and replace(reply.answer, text=self.endpoint.redact(reply.answer.text))
         return replace(reply, answer=answer, detail=self.endpoint.redact(reply.detail))
+
+
+def _sendable(key: str) -> bool:
+    return bool(key) and key.isascii() and key.isprintable()
 
 
 def _loopback(host: str) -> bool:

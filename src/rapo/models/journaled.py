@@ -39,6 +39,7 @@ class Journaled:
             places.setdefault(self.account.key(request), []).append(place)
         waiting = {key: requests[some[0]] for key, some in places.items()}
         while waiting:
+            began = time.monotonic()
             taken = self.account.journal.take(self.account.spec, self.account.role, waiting)
             for key, answer in taken.found.items():
                 del waiting[key]
@@ -50,7 +51,8 @@ class Journaled:
                 for place in places[key]:
                     yield place, answer
             if waiting and not mine:
-                time.sleep(_POLL)
+                # Looking takes the lock that the others need to store what is waited for.
+                time.sleep(max(_POLL, 5 * (time.monotonic() - began)))
 
     def reject(self, requests: Sequence[ChatRequest]) -> None:
         """Mark the answers to ``requests`` as unusable: ``Journal.void_unusable`` makes them be asked for again."""
