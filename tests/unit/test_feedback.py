@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -73,7 +74,8 @@ def test_the_judge_sees_reply_and_echo_together_and_no_profile() -> None:
     give_feedback([group()], judge, permutations=1, seed=0)
     (request,) = judge.seen
     assert [echo.text for echo in request.reactions] == [f"echo {reply}" for reply in request.replies]
-    assert "SECRET" not in repr(request)
+    assert request.secrets == ("SECRET",)
+    assert "SECRET" not in repr(replace(request, secrets=()))
 
 
 def test_mean_rank_over_the_orders() -> None:

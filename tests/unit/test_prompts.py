@@ -33,13 +33,22 @@ def test_the_hash_is_the_content():
     assert Prompt("q", "abc").hash == Prompt("p", "abc").hash != Prompt("p", "abd").hash
 
 
-@pytest.mark.parametrize(("name", "placeholders"), [("supporter", set()), ("revise", {"critique"})])
+@pytest.mark.parametrize(("name", "placeholders"), [("supporter", set()), ("revise", {"critique"}), ("retry", {"why"})])
 def test_the_prompts_we_ship(name, placeholders):
     prompt = prompts.load(name)
     assert prompt.placeholders == placeholders
     assert prompt.text == prompt.text.strip() != ""
 
 
+def test_messages_are_cut_before_they_are_filled():
+    prompt = Prompt("p", "above {x}\n---\nbelow {y}")
+    above, below = prompt.messages(x="{y}\n---\nb", y="{x}")
+    assert (above.role, above.content) == ("system", "above {y}\n---\nb")
+    assert (below.role, below.content) == ("user", "below {x}")
+    with pytest.raises(DataError, match="p is filled wrongly"):
+        prompt.messages(x="a")
+
+
 def test_an_unknown_prompt():
-    with pytest.raises(DataError, match=r"no such prompt; got \.\./errors; expected one of: revise, supporter"):
+    with pytest.raises(DataError, match=r"no such prompt; got \.\./errors; expected one of: .*revise, supporter"):
         prompts.load("../errors")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
+from rapo.hindsight.leak import hidden_texts, leaks
 from rapo.ranks import kendall_w, mid_ranks
 from rapo.seeds import derive_seed
 from rapo.types import Feedback, Group, Message, Reaction
@@ -55,13 +56,19 @@ def give_feedback(groups: Sequence[Group], judge: RewardModel, *, permutations: 
 
     Every group is shown in ``permutations`` seeded orders; a candidate's rank is its mean mid-rank over the orders, its
     critique that of the first. A group is missing its feedback (None) when fewer than two candidates have a reaction or
-    when any of its verdicts is unusable: part of an answer would favour the order it came from.
+    when any of its verdicts is unusable: part of an answer would favour the order it came from. A verdict with a
+    critique that tells what the user kept to themselves is unusable, whoever judged.
     """
-    orders = [_orders(group, permutations, seed) for group in groups]
-    requests = [_shown(group, order) for group, some in zip(groups, orders, strict=True) for order in some]
-    verdicts = iter(judge.judge(requests))
+    keys = [_keys(group, permutations, seed) for group in groups]
+    orders = [[_order(group, key) for key in some] for group, some in zip(groups, keys, strict=True)]
+    shown = [
+        [_shown(group, order, key) for order, key in zip(*both, strict=True)]
+        for group, *both in zip(groups, orders, keys, strict=True)
+    ]
+    verdicts = iter(judge.judge([request for some in shown for request in some]))
     return [
-        _with_feedback(group, some, [next(verdicts) for _ in some]) for group, some in zip(groups, orders, strict=True)
+        _with_feedback(group, some, [_kept(request, next(verdicts)) for request in requests])
+        for group, some, requests in zip(groups, orders, shown, strict=True)
     ]
 
 
@@ -75,25 +82,43 @@ def usable(verdict: Verdict | None, size: int) -> bool:
     )
 
 
-def _orders(group: Group, permutations: int, seed: int) -> list[list[int]]:
-    size = len(group.candidates)
-    if size < 2:
+def tells_hidden(request: JudgeRequest, critique: str) -> bool:
+    """Whether a critique repeats something of the hidden profile that nobody has said aloud."""
+    said = [message.content for message in request.context]
+    said += [*request.replies, *(reaction.text for reaction in request.reactions)]
+    return leaks(critique, request.secrets, said)
+
+
+def _kept(request: JudgeRequest, verdict: Verdict | None) -> Verdict | None:
+    """The verdict, if it keeps the user's secrets."""
+    return None if verdict and any(tells_hidden(request, text) for text in verdict.critiques) else verdict
+
+
+def _keys(group: Group, permutations: int, seed: int) -> list[int]:
+    if len(group.candidates) < 2:
         return []
     dialogue = group.pivot.dialogue
-    keys = [derive_seed(seed, dialogue.scenario.id, len(dialogue.turns), p) for p in range(permutations)]
-    return [Random(key).sample(range(size), size) for key in keys]
+    return [derive_seed(seed, dialogue.scenario.id, len(dialogue.turns), p) for p in range(permutations)]
 
 
-def _shown(group: Group, order: Sequence[int]) -> JudgeRequest:
+def _order(group: Group, key: int) -> tuple[int, ...]:
+    size = len(group.candidates)
+    return tuple(Random(key).sample(range(size), size))
+
+
+def _shown(group: Group, order: Sequence[int], key: int) -> JudgeRequest:
+    dialogue = group.pivot.dialogue
     return JudgeRequest(
-        group.pivot.dialogue.messages,
+        dialogue.messages,
         tuple(group.candidates[i].completion.text for i in order),
         tuple(replace(group.candidates[i].reaction, thought="") for i in order),
+        derive_seed(key, "judge"),
+        hidden_texts(dialogue.scenario.profile),
     )
 
 
-def _with_feedback(group: Group, orders: Sequence[Sequence[int]], verdicts: Sequence[Verdict | None]) -> Group:
-    size = len(group.candidates)
+def _with_feedback(group: Group, orders: Sequence[tuple[int, ...]], verdicts: Sequence[Verdict | None]) -> Group:
+    size, group = len(group.candidates), replace(group, orders=tuple(orders))
     answers = [verdict for verdict in verdicts if verdict is not None and usable(verdict, size)]
     if not orders or len(answers) < len(orders):
         return replace(group, feedback=None)

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from rapo.errors import DataError
+from rapo.types import Message
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
@@ -38,6 +39,15 @@ class Prompt:
             )
         # One pass: braces inside a value are never looked at again.
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.text)
+
+    def messages(self, **values: str) -> tuple[Message, Message]:
+        """A system and a user message: what stands above and below the line ``---``, filled; errors as of ``fill``."""
+        # Cut before it is filled: a line in a value is never taken for the one that parts the two.
+        above, _, below = self.text.partition("\n---\n")
+        self.fill(**values)
+        parts = [Prompt(self.name, part.strip()) for part in (above, below)]
+        one, two = (part.fill(**{name: values[name] for name in part.placeholders}) for part in parts)
+        return Message("system", one), Message("user", two)
 
 
 @cache
