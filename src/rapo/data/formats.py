@@ -90,12 +90,10 @@ def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None) ->
     support = tuple(_unique(_distinct([*logged, *loaded.situations]))) if domain != "negotiation" else ()
     negotiations = loaded.negotiations if domain != "support" else ()
     if not support and not negotiations:
-        raise DataError(
-            f"there is no {domain or ''} scenario in {', '.join(map(str, paths))}".replace("  ", " "),
-            got=str(loaded.problems[0]) if loaded.problems else None,
-            expected="a line with a situation",
-            fix="see docs/scenarios.md",
-        )
+        kind = f"{domain} scenario" if domain else "scenario"
+        why = f" ({loaded.problems[0]})" if loaded.problems else ""
+        where = ", ".join(map(str, paths))
+        raise DataError(f"there is no {kind} in {where:.200}{why:.400}", fix="see docs/scenarios.md")
     return Loaded((), support, loaded.problems, negotiations)
 
 
