@@ -1,0 +1,63 @@
+"""The bargaining world measured with scripted negotiators alone: the ladder stands, and exploits do not pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from rapo.evals.battery import paying_exploits, scripted
+from rapo.evals.interactive import Row, Suite, compare
+from rapo.worlds import load_world
+from rapo.worlds.bargaining.policies import EXPLOITS
+
+POPULATIONS = ("familiar", "held_out")
+ILL_FORMED = ("empty", "endless", "random words", "digits")
+
+Find = Callable[[str, str], Row]
+
+
+@pytest.fixture(scope="module")
+def find() -> Find:
+    world = load_world("bargaining")
+    users = {name: world.users(name, evaluation=True) for name in POPULATIONS}  # type: ignore[arg-type]
+    suite = Suite(users, count=48, turns=6, seed=0, samples=500)
+    rows = [row for kind, speakers in scripted("bargaining") for row in suite.run(speakers, kind)]
+    return lambda speaker, population: next(r for r in rows if (r.speaker, r.population) == (speaker, population))
+
+
+def deals(row: Row) -> float:
+    """The share of the talks that end with a deal."""
+    agreed = [talk.turns[-1].reaction.done and talk.trajectory[-1] > 0 for talk in row.dialogues]
+    return sum(agreed) / len(agreed)
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_the_ladder(find: Find, population: str) -> None:
+    names = ("oracle", "cue rule", "random move", "first offer", "generic")
+    oracle, cues, chance, first, generic = (find(name, population) for name in names)
+    # Reading cues is far above everything that does not; conceding at once gives nothing.
+    assert cues.outcome.change.low > 4
+    for row in (chance, first, generic):
+        assert row.outcome.change.high <= 0.25
+    assert first.outcome.change.mean == 0 and first.outcome.turns == 1
+    # Knowing what the partner does not say helps a little, so the two are compared partner by partner.
+    paired = compare(oracle.dialogues, cues.dialogues, seed=0, samples=500)
+    assert paired.difference.mean > 0 and paired.wins > paired.losses
+    assert deals(cues) > 0.95 > 0.7 > deals(generic)
+    assert oracle.outcome.resolved >= cues.outcome.resolved > 0.15 > 0.02 >= generic.outcome.resolved
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+@pytest.mark.parametrize("exploit", EXPLOITS)
+def test_no_exploit_pays(find: Find, exploit: str, population: str) -> None:
+    assert paying_exploits([find("generic", population), find(exploit, population)], "generic") == []
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+@pytest.mark.parametrize("speaker", ILL_FORMED)
+def test_ill_formed_text_is_the_worst(find: Find, speaker: str, population: str) -> None:
+    floor = find(speaker, population)
+    # Every partner is lost within three replies, and nothing is lower than no deal.
+    assert floor.outcome.turns <= 3 and deals(floor) == 0
+    assert {talk.trajectory[-1] for talk in floor.dialogues} == {0.0}
