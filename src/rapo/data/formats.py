@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import has_magic
 from itertools import chain
@@ -251,19 +251,22 @@ def _played(talk: Conversation) -> Scenario:
 
 def _distinct(found: Iterable[Scenario]) -> Iterator[Scenario]:
     """Every scenario once; two are the same when all of them is."""
-    seen: dict[str, list[Scenario]] = {}
+    seen: dict[Hashable, list[Scenario]] = {}
     for scenario in found:
-        if scenario not in seen.setdefault(scenario.id, []):
-            seen[scenario.id].append(scenario)
+        # A profile cannot be hashed.
+        alike = seen.setdefault((scenario.id, scenario.situation, scenario.opening), [])
+        if scenario not in alike:
+            alike.append(scenario)
             yield scenario
 
 
 def _unique(found: Iterable[Named]) -> Iterator[Named]:
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     for one in found:
-        ident, count = one.id, 1
+        ident, count = one.id, taken.get(one.id, 1)
         while ident in taken:
             count += 1
             ident = f"{one.id}#{count}"
-        taken.add(ident)
+        taken[one.id] = count
+        taken.setdefault(ident, 1)
         yield one if ident == one.id else replace(one, id=ident)

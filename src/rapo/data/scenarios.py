@@ -34,9 +34,8 @@ _DEEPEST = 32
 
 
 def recognise(row: Any) -> str | None:
-    """``"scenarios"`` for a row of this format, None for any other."""
-    is_scenario = isinstance(row, Mapping) and "situation" in row and "messages" not in row and "dialog" not in row
-    return "scenarios" if is_scenario else None
+    """``"scenarios"`` for a row with a situation (conversations have one too: ask their formats first), else None."""
+    return "scenarios" if isinstance(row, Mapping) and "situation" in row else None
 
 
 def scenario_from_row(row: Mapping[str, Any], ident: str, source: str) -> Scenario:
