@@ -27,6 +27,14 @@ RULES = (
     Rule(
         "lift_margin", lambda mean: mean <= 0, "corrections help no more than sampling again would (lift {mean:+.0%})"
     ),
+    Rule(
+        "length_correlation",
+        lambda mean: abs(mean) > 0.5,
+        "the ranks follow the length of the replies (correlation {mean:+.2f})",
+    ),
+    Rule(
+        "slot_bias", lambda mean: mean > 0.15, "{mean:.0%} of the ranking is the place at which the judge read a reply"
+    ),
 )
 
 

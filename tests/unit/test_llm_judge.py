@@ -13,7 +13,6 @@ import pytest
 from rapo.hindsight.feedback import JudgeRequest, Verdict, give_feedback
 from rapo.hindsight.llm_judge import LLMJudge, parse_back
 from rapo.models.chat import ChatRequest, Scripted
-from rapo.optimize.advantage import group_advantage, rank_rewards
 from rapo.types import Candidate, Completion, Dialogue, Group, Message, PivotalTurn, Reaction, Scenario
 
 SECRET = "the rent for March is already spent on 317 lottery tickets"
@@ -246,10 +245,3 @@ def test_ten_thousand_mutated_answers() -> None:
             assert len(verdict.ranks) == len(verdict.critiques) == size
             assert all(math.isfinite(rank) and rank >= 1 for rank in verdict.ranks)
             assert all(text.strip() for text in verdict.critiques)
-
-
-def test_missing_feedback_has_no_advantage() -> None:
-    judge = LLMJudge(Model(lambda _: "no").chat())
-    (found,) = give_feedback([group()], judge, permutations=2, seed=0)
-    assert found.feedback is None and found.agreement is None
-    assert group_advantage(rank_rewards([1.0, 1.0, 1.0])) == (0.0, 0.0, 0.0)
