@@ -16,6 +16,7 @@ from rapo.hindsight.revision import teacher_messages
 from rapo.models.policy import DTYPES, Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.models.scratch import new_policy
+from rapo.models.speaker import PolicySpeaker
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.render import Example, dialogue_examples, only_words, reply_example
 from rapo.optimize.sft import SftStep, make_batches, mean_loss, train_sft
@@ -59,12 +60,10 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
     dialogues = world.dialogues(c.dialogues, seed) if world else _loaded(c.files)
     corrections = world.corrections(c.corrections, seed) if world else []
     policy = load_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
-    head = _head(config)
-    first = len(head) + 1
-    examples = [e for messages in dialogues for e in dialogue_examples(policy, (*head, *messages), first=first)]
+    examples = [e for messages in dialogues for e in _lessons(policy, config, messages)]
     examples += [correction_lesson(policy, config, each) for each in corrections]
     drills = world.practice(c.practice, seed) if world else []
-    practice = [e for messages in drills for e in dialogue_examples(policy, (*head, *messages), first=first)]
+    practice = [e for messages in drills for e in _lessons(policy, config, messages)]
     examples = [example for example in examples if any(example.learn)]
     _check_lengths([*examples, *practice], policy)
     shuffled = Random(config.run.seed).sample(examples, len(examples))
@@ -91,7 +90,7 @@ def load_policy(config: RunConfig, path: str | None = None) -> Policy:
 
 def correction_lesson(policy: Policy, config: RunConfig, correction: CorrectionExample) -> Example:
     """A correction in the teacher's prompt format; only the corrected reply is learnt."""
-    return reply_example(policy, _teacher_prompt(config, correction), correction.target)
+    return reply_example(policy, _teacher_prompt(policy, config, correction), correction.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +127,17 @@ def check_gate(gate: Gate, config: RunConfig) -> None:
         )
 
 
-def _teacher_prompt(config: RunConfig, case: CorrectionExample) -> tuple[Message, ...]:
-    return teacher_messages((*_head(config), *case.dialogue.messages), case.reply, case.critique)
+def _lessons(policy: Policy, config: RunConfig, messages: Sequence[Message]) -> list[Example]:
+    context = _context(policy, config, messages)
+    return dialogue_examples(policy, context, first=len(context) - len(messages) + 1)
+
+
+def _teacher_prompt(policy: Policy, config: RunConfig, case: CorrectionExample) -> tuple[Message, ...]:
+    return teacher_messages(_context(policy, config, case.dialogue.messages), case.reply, case.critique)
 
 
 def _lift(policy: Policy, config: RunConfig, world: World, cases: Sequence[CorrectionExample]) -> float:
-    prompts = [_teacher_prompt(config, case) for case in cases]
+    prompts = [_teacher_prompt(policy, config, case) for case in cases]
     requests = [
         SampleRequest(tuple(policy.render(prompt)), (derive_seed(config.run.seed, "lift", i),))
         for i, prompt in enumerate(prompts)
@@ -181,8 +185,9 @@ def _from_scratch(
     return policy
 
 
-def _head(config: RunConfig) -> tuple[Message, ...]:
-    return (Message("system", config.policy.system_prompt),) if config.policy.system_prompt else ()
+def _context(policy: Policy, config: RunConfig, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages as the policy will read them when it talks."""
+    return PolicySpeaker(policy, config.policy.system_prompt, config.policy.max_tokens, 1.0).context(messages)
 
 
 def _check_lengths(examples: Sequence[Example], policy: Policy) -> None:
