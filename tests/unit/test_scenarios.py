@@ -168,11 +168,13 @@ def test_a_fifth_is_set_aside_by_what_scenarios_are_about() -> None:
 def test_our_examples_are_whole() -> None:
     path = ROOT / "examples" / "scenarios.jsonl"
     loaded = load_scenarios([path])
-    assert (len(loaded.situations), len(loaded.negotiations), loaded.problems) == (5, 3, ())
+    assert (len(loaded.situations), len(loaded.negotiations), loaded.problems) == (6, 4, ())
     for one in loaded.scenarios:
         public = one.situation + "".join(message.content for message in one.opening)
         assert {"persona", "facts"} <= set(one.profile)
         assert not any(fact in public for fact in one.profile["facts"])
+    # A run on them has something left to evaluate with, whichever domain it plays.
+    assert [sum(map(set_aside, some)) for some in (loaded.situations, loaded.negotiations)] == [1, 1]
     assert all(one.opening[0].role == "system" and "goal" in one.profile for one in loaded.negotiations)
 
 
