@@ -187,6 +187,7 @@ def test_a_claim_from_elsewhere_ends_with_its_lease(tmp_path):
     other = account(tmp_path)
     other.journal.owner = "elsewhere 1 1"
     other.journal.take(SPEC, "user", {other.key(request()): request()})
+    number = other.start(request(), 50, first=True)
     mine = account(tmp_path)
     assert mine.journal.take(SPEC, "user", {mine.key(request()): request()}).mine == frozenset()
     with sqlite3.connect(tmp_path / "journal.sqlite") as db:
@@ -194,6 +195,8 @@ def test_a_claim_from_elsewhere_ends_with_its_lease(tmp_path):
     assert ask(Journaled(Counting(), mine), [request()])[0].text == "HI"
     # The late answer of the first asker changes nothing: what was used is what is kept.
     assert other.store(request(), ChatAnswer("late")).text == "HI"
+    other.finish(number, request(), "answered", tokens=(1, 1), answer=ChatAnswer("late"))
+    assert ask(Journaled(Counting(), mine), [request()])[0].text == "HI"
 
 
 def test_an_asker_that_stops_leaves_no_claims(tmp_path):

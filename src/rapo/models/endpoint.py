@@ -55,8 +55,9 @@ class Endpoint:
         self._url = urlsplit(account.spec.url or "")
         path = self._url.path.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
         self.address = self._url._replace(path=path).geturl()
-        # Loading the certificates takes longer than a call; the loop and its connections are made for every batch.
-        self._tls = ssl.create_default_context() if self._url.scheme == "https" else True
+        # Loading the certificates takes longer than a call, and a client is made for every batch.
+        secure = self._url.scheme == "https"
+        self._tls = ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     def answers(self, requests: Sequence[ChatRequest]) -> Iterator[tuple[int, ChatAnswer | None]]:
         """Every request's answer as it arrives; None where all attempts failed or the request itself is refused.
