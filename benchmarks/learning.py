@@ -54,9 +54,10 @@ class ShuffledCritiques:
 
 def train_variant(start: str, variant: str, seed: int, calls: int, changes: Sequence[str]) -> dict[str, Any]:
     """Train one variant until its simulator calls are used up; its evaluation and learning curve."""
+    from rapo.measure import measure
     from rapo.parts import Parts
     from rapo.progress import Terminal
-    from rapo.stages import make_trainer, measure, prepare
+    from rapo.stages import make_trainer, prepare
     from rapo.supervised import load_policy
 
     settings = [f"run.seed={seed}", "run.threads=1", "eval.exploits=false", *changes, *VARIANTS[variant]]

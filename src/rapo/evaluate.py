@@ -9,12 +9,13 @@ from pathlib import Path
 from rapo.config import RunConfig
 from rapo.errors import RunError
 from rapo.evals.battery import paying_exploits
+from rapo.measure import measure
 from rapo.optimize import checkpoint
 from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import atomic_write, disk_errors, to_json
 from rapo.show import table
-from rapo.stages import measure, prepare
+from rapo.stages import prepare
 from rapo.supervised import load_policy
 
 

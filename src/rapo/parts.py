@@ -16,7 +16,7 @@ from rapo.interact.users import UserSimulator
 from rapo.models.chat import ChatModel
 
 if TYPE_CHECKING:
-    from rapo.models.journal import Journal, Role
+    from rapo.models.journal import Journal, Role, Totals
 
 
 class Parts:
@@ -113,6 +113,10 @@ class Parts:
             self._journal = Journal(self._path)
             self._opened.callback(self._journal.close)
         return self._journal
+
+    def totals(self) -> dict[str, Totals]:
+        """What each role has used of language models; empty without any."""
+        return {} if self._journal is None else self._journal.totals()
 
     def forget_unusable(self) -> None:
         """Let answers that were missing or unusable be asked for again when the run goes on."""

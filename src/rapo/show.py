@@ -50,7 +50,8 @@ def table(rows: Sequence[Row]) -> Table:
         pad_edge=False,
     )
     grid.add_column("speaker", overflow="fold")
-    for label in ("change [95%]", "resolved", "distinct-2", "same reply"):
+    rated = any(row.outcome.rating for row in rows)
+    for label in ("change [95%]", *(["rating"] if rated else []), "resolved", "distinct-2", "same reply"):
         grid.add_column(label, justify="right", no_wrap=True)
     order = {"policy": 0, "ladder": 1, "exploit": 2}
     for population in dict.fromkeys(row.population for row in rows):
@@ -59,15 +60,16 @@ def table(rows: Sequence[Row]) -> Table:
             grid.add_row()
         grid.add_row(Text(f"{population} users"), f"{mine[0].outcome.dialogues} talks", style="cyan")
         for row in mine:
-            grid.add_row(*_cells(row), style="bold" if row.kind == "policy" else None)
+            grid.add_row(*_cells(row, rated), style="bold" if row.kind == "policy" else None)
     return grid
 
 
-def _cells(row: Row) -> tuple[Text, str, str, str, str]:
+def _cells(row: Row, rated: bool) -> tuple[Text | str, ...]:
     outcome, c = row.outcome, row.outcome.change
     return (
         Text("  " + printable(row.speaker)),
         f"{c.mean:+.2f} [{c.low:+.2f}, {c.high:+.2f}]",
+        *([f"{outcome.rating.mean:.1f}" if outcome.rating else "-"] if rated else []),
         f"{outcome.resolved:.0%}",
         "-" if math.isnan(outcome.distinct_2) else f"{outcome.distinct_2:.2f}",
         f"{outcome.most_common_share:.0%}",

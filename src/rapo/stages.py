@@ -27,18 +27,16 @@ from rapo import prompts
 from rapo.alarms import Alarms
 from rapo.config import WORLDS, RunConfig
 from rapo.errors import BudgetError, EndpointError, ModelError, RunError
-from rapo.evals.battery import scripted
-from rapo.evals.interactive import Row, Suite
-from rapo.interact.play import Speaker
+from rapo.evals.interactive import Row
+from rapo.measure import eval_users, evaluate
 from rapo.models.policy import Policy
-from rapo.models.speaker import PolicySpeaker
 from rapo.optimize import checkpoint
 from rapo.optimize.packing import packing_obstacle
 from rapo.optimize.render import Example
 from rapo.optimize.sft import SftStep
 from rapo.parts import Parts
-from rapo.progress import Bar, Terminal
-from rapo.records import RunDirectory, atomic_write, disk_errors, from_json, read_records, to_json
+from rapo.progress import Terminal
+from rapo.records import RunDirectory, atomic_write, disk_errors, read_records, to_json
 from rapo.seeds import derive_seed
 from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, supervise
 from rapo.trainer import Step, Trainer
@@ -103,7 +101,7 @@ def _run_stages(run: RunDirectory, parts: Parts, terminal: Terminal) -> dict[str
     before = evaluate(run, parts, "before", {"start": start}, terminal, battery=config.eval.exploits)
     policy = learn(run, parts, start, terminal)
     after = evaluate(run, parts, "after", {"trained": policy}, terminal)
-    summary = _summary(run, [*before, *after], time.time() - started)
+    summary = _summary(run, parts, [*before, *after], time.time() - started)
     atomic_write(run.path / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
@@ -113,7 +111,7 @@ def _check_users(parts: Parts) -> None:
     config = parts.config
     parts.judge()
     parts.users().scenarios(config.play.dialogues, 0)
-    for users in _eval_users(parts).values():
+    for users in eval_users(parts).values():
         users.scenarios(config.eval.dialogues, 0)
 
 
@@ -242,64 +240,6 @@ def record(run: RunDirectory, step: Step) -> None:
         run.append("groups", step.number, {"group": group, "advantages": advantages, "divergences": divergences})
 
 
-def evaluate(
-    run: RunDirectory,
-    parts: Parts,
-    name: str,
-    policies: Mapping[str, Policy],
-    terminal: Terminal,
-    *,
-    battery: bool = False,
-) -> list[Row]:
-    """Evaluate policies on users and scenarios that training never meets; kept in ``evaluation-NAME.json``."""
-    path = run.path / f"evaluation-{name}.json"
-    if path.is_file():
-        return [from_json(Row, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-    rows = measure(parts, policies, terminal, title=f"evaluate {name}", battery=battery)
-    atomic_write(path, json.dumps({"v": 1, "rows": to_json(rows)}) + "\n")
-    return rows
-
-
-def measure(
-    parts: Parts, policies: Mapping[str, Policy], terminal: Terminal, *, title: str, battery: bool
-) -> list[Row]:
-    """The rows of an evaluation: every policy, and with ``battery`` the scripted speakers of an embedded world."""
-    config, c = parts.config, parts.config.eval
-    suite = Suite(_eval_users(parts), c.dialogues, c.turns, config.run.seed, c.bootstrap)
-    speakers: dict[str, Speaker] = {
-        label: PolicySpeaker(policy, config.policy.system_prompt, config.policy.max_tokens, c.temperature)
-        for label, policy in policies.items()
-    }
-    work: list[tuple[str, Mapping[str, Speaker]]] = [("policy", speakers)]
-    if battery and config.users.kind in WORLDS:
-        work += scripted(config.users.kind)
-    rows: list[Row] = []
-    with terminal.stage(title, sum(len(some) for _, some in work) * len(suite.users) * c.turns) as bar:
-        count = _TurnCount(c.turns, bar)
-        for kind, some in work:
-            rows += suite.run(some, kind, count)
-    return rows
-
-
-class _TurnCount:
-    """Moves a bar turn by turn; a row that its users ended early counts in full."""
-
-    def __init__(self, turns: int, bar: Bar) -> None:
-        self.turns, self.bar, self.done, self.rows = turns, bar, 0, 0
-
-    def __call__(self, row: Row | None) -> None:
-        self.rows += row is not None
-        self.done = self.done + 1 if row is None else self.rows * self.turns
-        self.bar(self.done)
-
-
-def _eval_users(parts: Parts) -> dict[str, Any]:
-    kind = parts.config.users.kind
-    if kind in WORLDS:
-        return {name: parts.users(name, evaluation=True) for name in parts.config.eval.populations}
-    return {"logs" if kind == "replay" else "held out": parts.users(evaluation=True)}
-
-
 def _replay(config: RunConfig, policy: Policy) -> Callable[[int], Sequence[Example]]:
     count = config.teacher.replay
     if count == 0:
@@ -337,7 +277,7 @@ def _save_whole(policy: Policy, folder: Path) -> None:
         raise RunError(f"{folder} cannot be written", got=str(error), fix="free some space") from error
 
 
-def _summary(run: RunDirectory, rows: Sequence[Row], seconds: float) -> dict[str, Any]:
+def _summary(run: RunDirectory, parts: Parts, rows: Sequence[Row], seconds: float) -> dict[str, Any]:
     metrics = list(read_records(run.path, "metrics"))
     return {
         "v": 1,
@@ -346,7 +286,8 @@ def _summary(run: RunDirectory, rows: Sequence[Row], seconds: float) -> dict[str
         "simulator_calls": sum(row["simulator_calls"] for row in metrics),
         "judge_calls": sum(row["judge_calls"] for row in metrics),
         "seconds": round(seconds, 1),
-        "prompts": {"revise": prompts.load("revise").hash},
+        "calls": to_json(parts.totals()),
+        "prompts": {name: prompts.load(name).hash for name in prompts.names()},
         "versions": {name: metadata.version(name) for name in ("rapo-rl", "torch", "transformers")},
         "rows": [
             {"speaker": row.speaker, "kind": row.kind, "population": row.population, **to_json(row.outcome)}

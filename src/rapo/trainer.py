@@ -12,12 +12,13 @@ from random import Random
 import torch
 
 from rapo.config import RunConfig
-from rapo.errors import EndpointError, ModelError
+from rapo.errors import ModelError
 from rapo.hindsight.feedback import RewardModel, give_feedback
 from rapo.hindsight.revision import teacher_messages
 from rapo.hindsight.selection import select_pivotal
 from rapo.interact.play import branch, play
 from rapo.interact.users import UserSimulator
+from rapo.missing import CountingUsers, demand
 from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, TeacherDistribution, sample
 from rapo.models.speaker import PolicySpeaker
@@ -27,7 +28,7 @@ from rapo.optimize.render import Example
 from rapo.optimize.update import Hybrid, RankedReply, TaughtReply, TrainingGroup, UpdateResult, kl_to, update
 from rapo.seeds import derive_seed
 from rapo.step_metrics import improves, step_metrics
-from rapo.types import Correction, Dialogue, EchoRequest, Group, Message, Reaction, Scenario
+from rapo.types import Correction, Dialogue, EchoRequest, Group, Message
 
 KL_GROUPS = 4  # the distance to the start is a sample: these many groups of a step
 
@@ -77,7 +78,7 @@ class Trainer:
         replay: Callable[[int], Sequence[Example]] = lambda step: (),
     ) -> None:
         self.config, self.policy, self.start, self.judge, self.replay = config, policy, start, judge, replay
-        self.users = _CountingUsers(users)
+        self.users = CountingUsers(users)
         self.optimizer = Optimizer(policy, lr=config.update.lr)
         kinds: dict[str, Callable[[], Policy]] = {"ema": policy.clone, "frozen": lambda: start, "live": lambda: policy}
         self.teacher = kinds[config.teacher.kind]()
@@ -120,14 +121,7 @@ class Trainer:
         return Step(number, dialogues, groups, advantages, result.divergences, metrics)
 
     def _demand(self, what: str, missing: int, asked: int) -> None:
-        """Stop before a step that would learn from what little came back; nothing of it has been learnt yet."""
-        limit = self.config.calls.max_missing
-        if missing > limit * asked:
-            raise EndpointError(
-                f"{missing} of {asked} {what} of a step are missing",
-                expected=f"at most {limit:.0%} (calls.max_missing)",
-                fix="see what came back (rapo check), mend it, and go on with rapo resume",
-            )
+        demand(f"{what} of a step", missing=missing, asked=asked, limit=self.config.calls.max_missing)
 
     def _speaker(self, temperature: float) -> PolicySpeaker:
         return PolicySpeaker(self.policy, self.config.policy.system_prompt, self.config.policy.max_tokens, temperature)
@@ -307,22 +301,6 @@ def _taught(group: Group, recorded: Sequence[TeacherDistribution]) -> dict[int, 
 def _key(seed: int, purpose: str, group: Group, i: int) -> int:
     dialogue = group.pivot.dialogue
     return derive_seed(seed, purpose, dialogue.scenario.id, len(dialogue.turns), i)
-
-
-class _CountingUsers:
-    """A user simulator that counts how often it is asked and how often it gives no answer."""
-
-    def __init__(self, users: UserSimulator) -> None:
-        self._users, self.calls, self.missing = users, 0, 0
-
-    def scenarios(self, count: int, seed: int) -> list[Scenario]:
-        return self._users.scenarios(count, seed)
-
-    def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
-        reactions = self._users.react(requests)
-        self.calls += len(requests)
-        self.missing += sum(reaction is None for reaction in reactions)
-        return reactions
 
 
 @dataclass(slots=True)

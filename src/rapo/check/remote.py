@@ -75,7 +75,12 @@ def _say(probe: Probe, text: str, purpose: str, schema: dict[str, object] | None
 
 def _reached(probe: Probe) -> Finding:
     started = time.perf_counter()
-    answer = _say(probe, "Say hello.", "check.hello")
+    try:
+        answer = _say(probe, "Say hello.", "check.hello")
+    except EndpointError as error:
+        if error.fix and "rapo resume" in error.fix:
+            raise EndpointError(error.what, got=error.got, fix=f"start it, or mend models.{probe.name}.url") from None
+        raise
     if answer is None:
         why = probe.notices[-1] if probe.notices else "no answer"
         raise EndpointError(why, fix=f"check models.{probe.name}")

@@ -27,6 +27,7 @@ class Outcome:
         distinct_2: different pairs of words per pair of words, over all replies.
         most_common_share: share of the replies that are the most frequent one.
         opening_entropy: bits in the first three words of the replies.
+        rating: what the evaluation judge thinks of the dialogues, 0-10; None without one.
     """
 
     dialogues: int
@@ -36,6 +37,7 @@ class Outcome:
     distinct_2: float
     most_common_share: float
     opening_entropy: float
+    rating: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,12 @@ class PolicySpeaker:
         return [[each.completion for each in some] for some in sampled]
 
     def context(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages as the policy reads them, its system prompt first."""
-        head = (Message("system", self.system_prompt),) if self.system_prompt else ()
-        return (*head, *messages)
+        """The messages as the policy reads them, its system prompt first; a brief of its own is made part of that.
+
+        Many chat templates take one system message only.
+        """
+        if not self.system_prompt:
+            return tuple(messages)
+        briefed = bool(messages) and messages[0].role == "system"
+        prompt = f"{self.system_prompt}\n\n{messages[0].content}" if briefed else self.system_prompt
+        return (Message("system", prompt), *messages[briefed:])

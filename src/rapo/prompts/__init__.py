@@ -57,3 +57,8 @@ def load(name: str) -> Prompt:
     if name not in known:
         raise DataError("no such prompt", got=name, expected=f"one of: {', '.join(known)}")
     return Prompt(name, known[name].read_text(encoding="utf-8").strip())
+
+
+def names() -> list[str]:
+    """The name of every prompt."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.md"))

@@ -1,0 +1,37 @@
+"""What did not come back: counted, and too much of it stops a run before it learns or reports from the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rapo.errors import EndpointError
+from rapo.interact.users import UserSimulator
+from rapo.types import EchoRequest, Reaction, Scenario
+
+
+class CountingUsers:
+    """A user simulator that counts how often it is asked and how often it gives no answer."""
+
+    def __init__(self, users: UserSimulator) -> None:
+        self._users, self.calls, self.missing = users, 0, 0
+
+    def scenarios(self, count: int, seed: int) -> list[Scenario]:
+        """The simulator's."""
+        return self._users.scenarios(count, seed)
+
+    def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
+        """The simulator's."""
+        reactions = self._users.react(requests)
+        self.calls += len(requests)
+        self.missing += sum(reaction is None for reaction in reactions)
+        return reactions
+
+
+def demand(what: str, *, missing: int, asked: int, limit: float) -> None:
+    """Raise EndpointError when more than ``limit`` (a share, ``calls.max_missing``) of what was asked is missing."""
+    if missing > limit * asked:
+        raise EndpointError(
+            f"{missing} of {asked} {what} are missing",
+            expected=f"at most {limit:.0%} (calls.max_missing)",
+            fix="look at the endpoint with rapo check, mend it, and go on with: rapo resume RUN",
+        )
