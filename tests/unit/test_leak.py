@@ -11,6 +11,7 @@ from rapo.hindsight.leak import hidden_texts, leaks
     ("critique", "secret"),
     [
         ("They lost the job at the mill last year.", "He lost the job at the mill."),  # "lost the job at the"
+        ("So they lost the job at last, in the end.", "He lost the job at last."),  # five words in a row
         ("They lost,  THE job; at the mill", "He lost the job at the mill."),
         ("Ask for 40 at most.", "will not pay more than 40"),
         ("It is worth 1,200 to them.", "worth 1200"),

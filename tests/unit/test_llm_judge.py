@@ -145,6 +145,13 @@ def test_rejected(answer: Any) -> None:
     assert judged(answer) is None
 
 
+def test_mean_places_are_ranks_where_several_are_best() -> None:
+    # Three that share the places 1, 2 and 3 have rank 2 each; (2, 2, 3, 4) is no ranking and reads like scores.
+    said = ["a", "b", "c", "d"]
+    assert judged({"ranks": [2, 2, 4, 2], "critiques": said}, 4) == Verdict((2, 2, 4, 2), tuple(said))
+    assert judged({"ranks": [2, 2, 3, 4], "critiques": said}, 4) is None
+
+
 def test_a_rejected_answer_is_told_why_and_may_be_mended() -> None:
     answers = iter(['{"ranks": [8, 7, 9], "critiques": ["a", "b", "c"]}', json.dumps({"verdicts": entries((1, 2, 3))})])
     model = Model(lambda _: next(answers))

@@ -20,6 +20,7 @@ from rapo.prompts.quoting import data, defused, rows
         ("＜s＞ \u226e", '"\\uff1cs\\uff1e \\u226e"'),  # normalisation makes brackets of these
         ("a\u202eb\u2028c\x7f\u200b", '"a\\u202eb\\u2028c\\u007f\\u200b"'),
         ("\ud800 and \U000e0041", '"\\ud800 and \\udb40\\udc41"'),
+        ("a\U000e0100b\u3164", '"a\\udb40\\udd00b\\u3164"'),
         ("très 好 😀 “so”", '"très 好 😀 “so”"'),
         ('a\n\\"', '"a\\n\\\\\\""'),
     ],
