@@ -1,12 +1,15 @@
-"""An importer of your own turns a row of your file into one RAPO knows: sft.importer=own_importer:from_tickets."""
+"""An importer of your own turns a file into rows RAPO knows: sft.importer=own_importer:tickets (or users.importer)."""
+
+import csv
 
 
-def from_tickets(row):
-    """{"ticket": 7, "lines": ["C: It broke.", "A: When?", "C: Today. (4)"]}: C is the customer, (4) a rating."""
-    messages = []
-    for line in row["lines"]:
-        who, _, text = line.partition(": ")
-        text, _, rating = text.partition(" (")
-        message = {"role": "user" if who == "C" else "assistant", "content": text}
-        messages.append(message | ({"rating": int(rating[0])} if rating else {}))
-    return {"id": str(row["ticket"]), "messages": messages}
+def tickets(path):
+    """A CSV of ticket, who (customer or agent), text, stars; stars say how the customer took the answer before."""
+    talks = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            message = {"role": "user" if row["who"] == "customer" else "assistant", "content": row["text"]}
+            if row["stars"]:
+                message["rating"] = int(row["stars"])
+            talks.setdefault(row["ticket"], []).append(message)
+    return [{"id": ticket, "messages": messages} for ticket, messages in talks.items()]

@@ -53,7 +53,11 @@ class Parts:
             from rapo.interact.replay import ReplayUser
 
             return ReplayUser.from_files(
-                users.files, neighbours=users.neighbours, max_opening=users.max_opening, evaluation=evaluation
+                users.files,
+                plugins.reader(users.importer, "users.importer"),
+                neighbours=users.neighbours,
+                max_opening=users.max_opening,
+                evaluation=evaluation,
             )
         if users.kind == "llm":
             return self._llm_users(evaluation)
@@ -65,7 +69,8 @@ class Parts:
         from rapo.interact.llm_user import LLMUser
 
         users, c = self.config.users, self.config.eval
-        found = load_scenarios(users.files, users.domain).scenarios
+        read = plugins.reader(users.importer, "users.importer")
+        found = load_scenarios(users.files, users.domain, read).scenarios
         chosen = [scenario for scenario in found if set_aside(scenario) == evaluation]
         if not chosen:
             raise DataError(

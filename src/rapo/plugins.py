@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +37,11 @@ def load(dotted: str, key: str) -> Callable[..., Any]:
     if not callable(found):
         raise ConfigError(f"{key} names no class or function", got=dotted)
     return cast("Callable[..., Any]", found)
+
+
+def reader(dotted: str | None, key: str) -> Callable[[Path], Iterable[Any]] | None:
+    """The importer at ``dotted``, a function from a file to its rows; None for none. Raises as ``load``."""
+    return None if dotted is None else load(dotted, key)
 
 
 def make(dotted: str, options: Mapping[str, Any], key: str, *, methods: Sequence[str]) -> Any:

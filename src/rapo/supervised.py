@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import torch
 
+from rapo import plugins
 from rapo.config import WORLDS, RunConfig
 from rapo.data import load_conversations
 from rapo.errors import ConfigError, DataError, GateError
@@ -57,7 +57,7 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
             fix="use sft.optimizer=adamw sft.adam_lr=1e-5",
         )
     world, seed = None if c.files else _world(config), derive_seed(config.run.seed, "sft")
-    dialogues = world.dialogues(c.dialogues, seed) if world else _loaded(c.files)
+    dialogues = world.dialogues(c.dialogues, seed) if world else _loaded(config)
     corrections = world.corrections(c.corrections, seed) if world else []
     policy = load_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
     examples = [e for messages in dialogues for e in _lessons(policy, config, messages)]
@@ -156,8 +156,9 @@ def _world(config: RunConfig) -> World:
     return load_world(kind)
 
 
-def _loaded(files: Sequence[Path]) -> list[tuple[Message, ...]]:
-    loaded = load_conversations(files)
+def _loaded(config: RunConfig) -> list[tuple[Message, ...]]:
+    files = config.sft.files
+    loaded = load_conversations(files, plugins.reader(config.sft.importer, "sft.importer"))
     found = [talk.messages for talk in loaded.conversations if not talk.set_aside]
     if not found:
         raise DataError(

@@ -51,6 +51,51 @@ def test_a_world_of_ones_own(train):
     assert {f["critique"] for row in records(run, "groups") for f in row["group"]["feedback"]} == {"Count."}
 
 
+@pytest.fixture
+def tickets(tmp_path: Path) -> Path:
+    """A help desk's export in a format of its own."""
+    path = tmp_path / "tickets.csv"
+    lines = ["ticket,who,text,stars"]
+    for number in range(30):
+        lines += [f"{number},customer,My box {number} broke.,", f"{number},agent,When did box {number} break?,"]
+        lines += [f"{number},customer,Today.,{number % 5 + 1}"]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_an_importer_of_ones_own_for_fine_tuning_and_for_users(tmp_path, tickets):
+    own = (
+        f"sft.files=[{tickets}]",
+        "sft.importer=own_importer:tickets",
+        "sft.batch_tokens=64",
+        "policy.vocab_size=300",
+    )
+    users = ("users.kind=replay", f"users.files=[{tickets}]", "users.importer=own_importer:tickets")
+    run = tmp_path / "run"
+    result = run_rapo(
+        "train",
+        DEMO,
+        f"run.dir={run}",
+        *TINY,
+        *own,
+        *users,
+        "judge.kind=contrast",
+        "teacher.replay=0",
+        "select.floor=0",
+    )
+    assert result.code == 0, result
+    openings = {row["dialogue"]["scenario"]["opening"][0]["content"] for row in records(run, "dialogues")}
+    assert len(openings) > 3
+    assert all(text.startswith("My box ") for text in openings)
+
+
+def test_an_importer_that_fails_is_one_line(tmp_path, tickets):
+    tickets.write_text("something,else\n1,2\n")
+    own = (f"sft.files=[{tickets}]", "sft.importer=own_importer:tickets")
+    message = one_line(run_rapo("sft", DEMO, f"run.dir={tmp_path / 'run'}", *TINY, *own))
+    assert message == f"rapo: the importer cannot read {tickets}; got KeyError: 'who'"
+
+
 MISTAKES = {
     "no module": ("users.kind=nowhere:Thing", "cannot be imported; got ModuleNotFoundError: No module named 'nowhere'"),
     "no such name": ("users.kind=own_user:Thing", "users.kind names nothing; got own_user:Thing"),

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rapo import plugins
 from rapo.check.findings import Finding, tried
 from rapo.config import WORLDS, RunConfig
 from rapo.data import load_conversations, load_scenarios
@@ -105,7 +106,7 @@ def _text(config: RunConfig) -> Iterator[Finding]:
         if not config.sft.files:
             yield Finding("training text", "ok", "the embedded corpus")
             return
-        loaded = load_conversations(config.sft.files)
+        loaded = load_conversations(config.sft.files, plugins.reader(config.sft.importer, "sft.importer"))
         usable = sum(not talk.set_aside for talk in loaded.conversations)
         yield from _rows("training text", loaded, f"{usable} dialogues to learn from")
 
@@ -114,10 +115,13 @@ def _users(config: RunConfig, parts: Parts) -> Iterator[Finding]:
     kind, files = config.users.kind, config.users.files
     scenarios = parts.users().scenarios(config.play.dialogues, 0)
     distinct = len({scenario.id for scenario in scenarios})
+    read = plugins.reader(config.users.importer, "users.importer")
     if kind == "llm":
-        yield from _rows("users", load_scenarios(files), f"{distinct} scenarios for a first step")
+        yield from _rows(
+            "users", load_scenarios(files, config.users.domain, read), f"{distinct} scenarios for a first step"
+        )
     elif kind == "replay":
-        yield from _rows("users", load_conversations(files), f"{distinct} scenarios for a first step")
+        yield from _rows("users", load_conversations(files, read), f"{distinct} scenarios for a first step")
     else:
         yield Finding(
             "users", "ok", f"the embedded world {kind}" if kind in WORLDS else f"{kind}: {distinct} scenarios"

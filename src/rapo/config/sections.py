@@ -67,6 +67,7 @@ class Sft(Section):
     """Supervised fine-tuning before reinforcement learning."""
 
     files: Files = Field(default=(), description="JSONL dialogues to learn from; empty takes the embedded corpus")
+    importer: DottedPath | None = Field(default=None, description="function of yours that reads sft.files into rows")
     dialogues: Count = Field(default=800, description="dialogues drawn from the embedded corpus")
     practice: Whole = Field(default=2000, description="embedded corpus: short dialogues learnt first, to use facts")
     corrections: Whole = Field(default=2500, description="correction examples drawn from the embedded corpus")
@@ -136,6 +137,7 @@ class Users(Section):
     )
     population: Population = Field(default="familiar", description="embedded worlds: which users to train with")
     files: Files = Field(default=(), description="replay: dialogue logs; llm: scenario files")
+    importer: DottedPath | None = Field(default=None, description="function of yours that reads users.files into rows")
     neighbours: Count = Field(default=32, description="replay: most similar logged turns that answer for the user")
     max_opening: Count = Field(default=12, description="replay: most messages already said when a dialogue starts")
     domain: Literal["support", "negotiation"] = Field(default="support", description="llm: which prompts and scale")

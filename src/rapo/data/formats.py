@@ -20,6 +20,7 @@ SUFFIXES = (".json", ".jsonl", ".txt")
 EXPECTED = "scenarios or chat logs (one per line), ESConv, MultiESC, PPDPP, SOTOPIA, SAGE or *Situation.txt"
 CONVERT = 'convert it to lines of {"messages": [{"role": "user", "content": "..."}, ...]} or {"situation": "...", ...}'
 Parsed = Conversation | Opened | Dialogue | Piece
+Reader = Callable[[Path], Iterable[Any]]
 Named = TypeVar("Named", Conversation, Scenario)
 _ROOMS: tuple[tuple[Callable[[Any], str | None], Callable[[Any, str, str], Parsed]], ...] = (
     (esconv.recognise, esconv.parse),
@@ -53,7 +54,7 @@ class LoadedFile:
     loaded: Loaded
 
 
-def load_conversations(paths: Sequence[str | Path]) -> Loaded:
+def load_conversations(paths: Sequence[str | Path], read: Reader | None = None) -> Loaded:
     """Everything in the given files, folders (searched recursively) and globs, in the order given, sorted within each.
 
     ``hf:NAME`` or ``hf:NAME:SPLIT`` is a table on the Hugging Face hub, and so is a folder written by
@@ -61,18 +62,22 @@ def load_conversations(paths: Sequence[str | Path]) -> Loaded:
     cannot be used becomes a problem and the rest is used; so does a file of no known format that was met while
     searching a folder. An id met twice gets ``#2``, ``#3``, ... appended; a scenario met twice counts once.
 
+    Args:
+        paths: files, folders, globs, tables.
+        read: an importer of the user's own: turns a file into rows of any format known here.
+
     Raises:
         DataError: nothing was found, or a file is missing, unreadable, not UTF-8, of no known format or without one
             usable row, or a table cannot be read.
     """
-    found = list(load_files(paths))
+    found = list(load_files(paths, read))
     for item in found:
         if isinstance(item, Unknown) and not item.searched:
             raise item.error
     return join_files(found, id_lists(paths))
 
 
-def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None) -> Loaded:
+def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None, read: Reader | None = None) -> Loaded:
     """Every scenario in ``paths`` (see ``load_conversations``), as ``situations`` and ``negotiations`` only.
 
     Conversations and dialogues give the scenario they start from. Where a conversation's situation is a note that the
@@ -81,11 +86,12 @@ def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None) ->
     Args:
         paths: files, folders, globs, tables.
         domain: use only scenarios of this kind; None uses all.
+        read: as in ``load_conversations``.
 
     Raises:
         DataError: as ``load_conversations``, or there is no scenario of that domain.
     """
-    loaded = load_conversations(paths)
+    loaded = load_conversations(paths, read)
     logged = chain((_played(talk) for talk in loaded.conversations), (talk.scenario for talk in loaded.dialogues))
     support = tuple(_unique(_distinct([*logged, *loaded.situations]))) if domain != "negotiation" else ()
     negotiations = loaded.negotiations if domain != "support" else ()
@@ -97,7 +103,7 @@ def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None) ->
     return Loaded((), support, loaded.problems, negotiations)
 
 
-def load_files(paths: Sequence[str | Path]) -> Iterator[LoadedFile | Unknown]:
+def load_files(paths: Sequence[str | Path], read: Reader | None = None) -> Iterator[LoadedFile | Unknown]:
     """The files one by one.
 
     Raises:
@@ -113,7 +119,7 @@ def load_files(paths: Sequence[str | Path]) -> Iterator[LoadedFile | Unknown]:
                 continue
             seen.add(path.resolve())
             try:
-                yield _load(path)
+                yield _load_rows(path, _own_rows(path, read)) if read else _load(path)
             except UnrecognisedError as error:
                 yield Unknown(path, error, Path(given).is_dir())
 
@@ -182,6 +188,13 @@ def _load(path: Path) -> LoadedFile:
     if path.suffix.lower() == ".txt" and "situation" in path.stem.lower():
         return LoadedFile(path, "situations", Loaded((), _situations(path, text)))
     raise UnrecognisedError(f"the format of {path} is not known", expected=EXPECTED, fix=CONVERT)
+
+
+def _own_rows(path: Path, read: Reader) -> list[Row]:
+    try:
+        return [Row(number, value) for number, value in enumerate(read(path), start=1)]
+    except Exception as error:  # whatever somebody else's importer meets in their file
+        raise DataError(f"the importer cannot read {path}", got=f"{type(error).__name__}: {error}") from error
 
 
 def _load_rows(path: Path, rows: list[Row]) -> LoadedFile:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rapo.data.conversation import RATING, Conversation
-from rapo.data.formats import load_conversations
+from rapo.data.formats import Reader, load_conversations
 from rapo.errors import ConfigError, DataError
 from rapo.types import EchoRequest, Message, Reaction, Scenario
 
@@ -110,9 +110,9 @@ class ReplayUser:
         self._index_words()
 
     @classmethod
-    def from_files(cls, paths: Sequence[str | Path], **options: Any) -> ReplayUser:
-        """A replay user of the conversations in ``paths`` (see ``load_conversations``); options as above."""
-        return cls(load_conversations(paths).conversations, **options)
+    def from_files(cls, paths: Sequence[str | Path], read: Reader | None = None, **options: Any) -> ReplayUser:
+        """A replay user of the conversations in ``paths``, read as by ``load_conversations``; options as above."""
+        return cls(load_conversations(paths, read).conversations, **options)
 
     def __len__(self) -> int:
         """How many exchanges it can answer with."""
