@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -35,7 +36,11 @@ def test_a_rating(domain: Domain) -> None:
     assert "HIDDEN" in text and "a job lost" in text
     # Neither the simulator's word on its own state nor its thoughts; nor can a reply close its field.
     assert "61.75" not in text and "37.25" not in text and "THOUGHT" not in text and text.count("</talk>") == 1
-    assert len({request.seed for request in asked}) == 2
+    assert asked[0] == asked[1]  # one talk, one question: what keys it is the scenario
+    other = replace(PLAYED, scenario=replace(SCENARIO, id="other"))
+    rate(Scripted("m", reply), [other], domain, 3)
+    rate(Scripted("m", reply), [PLAYED], domain, 4)
+    assert len({request.seed for request in asked}) == 3
     assert all(name in text for name in DIMENSIONS[domain])
 
 

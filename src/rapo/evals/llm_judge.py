@@ -49,7 +49,7 @@ def rate(
         EndpointError, BudgetError: the model cannot go on.
     """
     played = [dialogue for dialogue in dialogues if dialogue.turns]
-    requests = [_request(dialogue, domain, derive_seed(seed, "rate", i)) for i, dialogue in enumerate(played)]
+    requests = [_request(each, domain, derive_seed(seed, "rate", each.scenario.id)) for each in played]
     ratings, _ = ask_structured(model, requests, lambda _, value: _rating(value, DIMENSIONS[domain]))
     found = iter(ratings)
     return [next(found) if dialogue.turns else None for dialogue in dialogues]
