@@ -114,7 +114,8 @@ def _text(config: RunConfig) -> Iterator[Finding]:
 def _users(config: RunConfig, parts: Parts) -> Iterator[Finding]:
     kind, files = config.users.kind, config.users.files
     scenarios = parts.users().scenarios(config.play.dialogues, 0)
-    distinct = len({scenario.id for scenario in scenarios})
+    # A scenario that is played twice has two ids.
+    distinct = len({(s.situation, s.opening) if kind == "llm" else s.id for s in scenarios})
     read = plugins.reader(config.users.importer, "users.importer")
     if kind == "llm":
         yield from _rows(
