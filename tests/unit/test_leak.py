@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from rapo.hindsight.leak import hidden_texts, leaks
@@ -46,6 +48,13 @@ def test_told_unless_it_was_said(critique: str, secret: str) -> None:
 )
 def test_not_told(critique: str, secret: str) -> None:
     assert not leaks(critique, [secret], [])
+
+
+@pytest.mark.parametrize("flood", ["a" * 200_000, "a-" * 100_000, "1," * 100_000, "Ab " * 60_000, "a.b_" * 50_000])
+def test_floods_are_fast(flood: str) -> None:
+    start = time.perf_counter()
+    leaks(flood, ["x"], [flood])
+    assert time.perf_counter() - start < 5
 
 
 def test_nouns_with_capitals_are_no_names() -> None:

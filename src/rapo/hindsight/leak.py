@@ -25,7 +25,8 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 _GROUPED = re.compile(r"(?<=\d)[,.'](?=\d{3}\b)")
 _NUMBER = re.compile(r"\d\d|^(?=.{4})(?=.*\d).*[^\W\d_]")
-_COMPOUND = re.compile(r"[^\W_]+(?:[-_@/.][^\W_]+){2,}|[^\W_]+[_@][^\W_]+")
+# Possessive, from the beginning of a word on: linear in the length of the text.
+_COMPOUND = re.compile(r"(?<![^\W_])[^\W_]++(?:(?:[-_@/.][^\W_]++){2,}+|[_@][^\W_]++)")
 _CAPITALS = re.compile(r"[A-Z]{3}|[a-z][A-Z]")
 _EMPHASIS = frozenset(
     ("NOT", "NEVER", "ALWAYS", "MUST", "ONLY", "VERY", "REALLY", "ANY", "ALL", "BUT", "AND", "YOU", "NOW")
@@ -90,7 +91,11 @@ def _prints(text: str) -> _Prints:
     runs |= set(zip(*(plain[i:] for i in range(RUN_CHARS)), strict=False))
     telling = {word for word in plain if _NUMBER.search(word)}
     telling |= {match[0].casefold() for match in _COMPOUND.finditer(text)}
-    names = {m[0] for m in found if m[0][0].isupper() and len(m[0]) > 2 and _INSIDE.search(text[: m.start()][-2:])}
+    names = {
+        m[0]
+        for m in found
+        if m[0][0].isupper() and len(m[0]) > 2 and _INSIDE.search(text, max(0, m.start() - 2), m.start())
+    }
     names |= {word for word in words if _CAPITALS.search(word)}
     return _Prints(frozenset(runs), frozenset(telling), frozenset(words), frozenset(names - _EMPHASIS))
 

@@ -45,7 +45,7 @@ class Tally:
 
 @runtime_checkable
 class Rejecting(Protocol):
-    """A chat model that wants to know which of its answers could not be used."""
+    """A chat model that wants to know which of its answers left a request without a usable one."""
 
     def reject(self, requests: Sequence[ChatRequest]) -> None:
         """Mark the answers of these requests."""
@@ -71,9 +71,11 @@ def ask_structured(
     again = [place for place, taken in enumerate(first) if taken.again]
     second = ask(model, [_retry(requests[place], first[place]) for place in again])
     retried = {place: _taken(parse, place, answer) for place, answer in zip(again, second, strict=True)}
-    if isinstance(model, Rejecting) and again:
-        lost = [_retry(requests[place], first[place]) for place, taken in retried.items() if taken.again]
-        model.reject([requests[place] for place in again] + lost)
+    lost = [place for place, taken in retried.items() if taken.how == "rejected"]
+    if isinstance(model, Rejecting) and lost:
+        # A first answer whose retry was usable stays: asked for again, it would change what has been learnt from.
+        unusable = [_retry(requests[place], first[place]) for place in lost if retried[place].again]
+        model.reject([requests[place] for place in lost] + unusable)
     hows = [taken.how for taken in first]
     saved = sum(taken.how != "rejected" for taken in retried.values())
     tally = Tally(hows.count("exact"), hows.count("repaired"), saved, hows.count("rejected") - saved)
