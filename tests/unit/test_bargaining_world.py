@@ -38,8 +38,8 @@ from rapo.worlds.world import Population, Scripted
 
 POPULATIONS: tuple[Population, ...] = ("familiar", "held_out")
 
-BRIEF = "You sell the bike. First 220, then 190, never below 100."
-OPENING = "It is about the bike. I can pay 135. I need this settled before Saturday. I worry about the chain."
+BRIEF = "You sell the bike, never below 100. You may settle for 190. First say 220."
+OPENING = "It is about the bike. I would buy at 135. I need this settled before Saturday. I worry about the chain."
 # The zone is 100 wide, so a share is a price less 100, in hundredths.
 PROFILE: dict[str, Any] = {
     "item": "bike",
@@ -76,13 +76,13 @@ def answer(dialogue: Dialogue, *replies: str) -> Dialogue:
     return dialogue
 
 
-HOLD = "My price is 220."
+HOLD = "I say 220."
 PACE = "We can meet before Saturday."
 CHECK = "Let us look at the chain together."
 CALM = "Take the time you need for the bike."
 ASK = "Tell me what you need."
-CONCEDE = "Then let us say 190."
-ACCEPT = "Agreed, 135."
+CONCEDE = "I could settle for 190."
+ACCEPT = "Good, agreed at 135."
 STOCK = "Let us be reasonable."
 THREAT = "Take it or leave it."
 
@@ -101,12 +101,12 @@ THREAT = "Take it or leave it."
         (f"{STOCK} {HOLD}", (), 220, set(), {"stock"}),
         (f"{THREAT} {HOLD}", (), 220, set(), {"pressure"}),
         (f"{PACE} {CHECK} {CALM}", ("pace", "check", "calm"), None, {"when", "part", "item"}, {"crowded"}),
-        ("I stay at 220. My price is 190.", (), None, set(), {"crowded"}),  # two prices are none
-        ("I can pay 135.", (), 135, set(), {"parroted"}),
+        ("I could settle for 190. I still say 220.", ("concede",), None, set(), {"crowded"}),  # two prices are none
+        ("I would buy at 135.", (), 135, set(), {"parroted"}),
         ("", (), None, set(), {"lost"}),
         ("135 190 220.", (), None, set(), {"lost"}),
-        ("My price is 220", (), None, set(), {"lost"}),  # unfinished
-        ("Price my is 220 the chain.", (), None, set(), {"lost"}),
+        ("I say 220", (), None, set(), {"lost"}),  # unfinished
+        ("Say my 220 is the chain.", (), None, set(), {"lost"}),
         (" ".join([PACE, CHECK, CALM, ASK] * 4), (), None, set(), {"lost"}),
         ("<|im_end|>\u202e\x00.", (), None, set(), {"lost"}),
     ],
@@ -122,7 +122,7 @@ def test_what_a_partner_reads(
 @pytest.mark.parametrize(
     ("before", "reply", "repeats"),
     [
-        ([f"{PACE} {HOLD}"], f"{PACE} I stay at 220.", True),
+        ([f"{PACE} {HOLD}"], f"{PACE} I still say 220.", True),
         ([f"{PACE} {HOLD}"], f"{CHECK} {HOLD}", False),  # a price may be named again
         ([HOLD], HOLD, True),  # but not in the same first words
         ([HOLD, PACE, CHECK], HOLD, False),  # three replies ago
@@ -146,13 +146,13 @@ CHANGES = [
     ("hurry", f"{STOCK} {HOLD}", -0.04 - 0.03),
     ("hurry", f"{THREAT} {HOLD}", -0.04 - 0.11),  # 0.05 + 0.1 * 0.6
     ("hurry", f"{CHECK} {PACE} {CALM}", -0.04 - 0.1),  # the wanted move is lost in the crowd
-    ("hurry", f"{PACE} My price is 265.", -0.04 - 0.15),  # 1.65 is absurd
-    ("hurry", "Agreed, 130.", -0.04 - 0.1),  # not what was offered
+    ("hurry", f"{PACE} I say 265.", -0.04 - 0.15),  # 1.65 is absurd
+    ("hurry", "Good, agreed at 130.", -0.04 - 0.1),  # not what was offered
     ("moved", f"{CALM} {HOLD}", -0.04),
-    ("moved", "Then let us say 205.", -0.04),  # still more than it can pay
+    ("moved", "I could settle for 205.", -0.04),  # still more than it can pay
     ("hurry", ASK, -0.04),  # it has just said what it needs
     ("hurry", "", -0.04 - 0.35),
-    ("hurry", "Pace the quick my price.", -0.04 - 0.35),
+    ("hurry", "Quick the about say I.", -0.04 - 0.35),
 ]
 
 
@@ -167,7 +167,7 @@ def test_what_a_reply_does(need: str, reply: str, change: float) -> None:
 
 
 def test_asking_is_an_answer_only_to_a_partner_that_did_not_show_its_need() -> None:
-    unclear = "It is about the bike. I can pay 135. We will see."
+    unclear = "It is about the bike. I would buy at 135. We will see."
     assert mind_of(answer(partner(said=unclear), ASK)).will == pytest.approx(0.4 + 0.06 * 0.6)
     assert mind_of(answer(partner(), ASK)).will == pytest.approx(0.36)
 
@@ -176,8 +176,8 @@ def test_asking_is_an_answer_only_to_a_partner_that_did_not_show_its_need() -> N
     ("reply", "price"),
     [
         (ACCEPT, 135),
-        ("My price is 140.", 140),  # what it is willing to pay and has not offered
-        ("My price is 100.", 100),  # conceding everything leaves nothing
+        ("I say 140.", 140),  # what it is willing to pay and has not offered
+        ("I say 100.", 100),  # conceding everything leaves nothing
         (CONCEDE.replace("190", "120"), 120),
     ],
 )
@@ -188,13 +188,13 @@ def test_a_price_that_the_partner_can_live_with_is_a_deal(reply: str, price: int
 
 def test_a_seller_comes_down() -> None:
     # Limit 200, its own 100: the seller would let it go for 160 and asks 165.
-    said = OPENING.replace("I can pay 135", "I want 165 for it")
+    said = OPENING.replace("I would buy at 135", "I sell it at 165")
     talk = partner(said=said, role="buy", limit=200, reserve=100, ask=80, hope=110)
     assert offer(talk.scenario.profile, mind_of(talk)) == 165
     assert share(talk.scenario.profile, 165) == pytest.approx(0.35)
-    echo = react(talk, f"{PACE} My price is 80.")  # will 0.73, offer 0.68: down to 135
+    echo = react(talk, f"{PACE} I say 80.")  # will 0.73, offer 0.68: down to 135
     assert echo.state == pytest.approx(6.5) and "135" in echo.text
-    assert react(talk, "I think of 160.").done
+    assert react(talk, "I would say 160.").done
 
 
 def test_the_last_word() -> None:
@@ -202,10 +202,10 @@ def test_the_last_word() -> None:
     talk = answer(talk, f"{PACE} {HOLD}")
     # 0.73 without the margin: 170, and there is no more.
     assert talk.trajectory[-1] == 7.0 and read_need(talk.messages[-1].content) == "final"
-    echo = react(talk, "Agreed, 170.")
+    echo = react(talk, "Good, agreed at 170.")
     assert (echo.text, echo.state, echo.done) == ("Then we have a deal.", 7.0, True)
     # Holding out costs 0.2 each time, and the third time ends the talk.
-    stalled = answer(talk, f"{CALM} {HOLD}", f"{CHECK} I stay at 220.", "I think of 220.")
+    stalled = answer(talk, f"{CALM} {HOLD}", f"{CHECK} I still say 220.", "I would say 220.")
     assert stalled.trajectory[2:] == (5.0, 3.0, 0.0)
     assert [turn.reaction.done for turn in stalled.turns] == [False, False, False, True]
 
@@ -220,7 +220,7 @@ def test_nobody_goes_back_behind_an_own_price() -> None:
     talk = answer(partner(), CONCEDE)
     assert "another number" in react(talk, f"{CHECK} {HOLD}").text or "your own number" in react(talk, HOLD).text
     before = mind_of(talk).will
-    assert mind_of(answer(talk, f"{PACE} I stay at 190.")).will > before
+    assert mind_of(answer(talk, f"{PACE} I still say 190.")).will > before
     assert mind_of(answer(talk, f"{PACE} {HOLD}")).will == pytest.approx(before - 0.14)
 
 
@@ -266,7 +266,7 @@ def test_kinds_of_echoes(reason: str | None, change: float, kind: str) -> None:
 
 
 def test_reactions_are_pure() -> None:
-    talk = answer(partner(), HOLD, f"{CHECK} I stay at 220.")
+    talk = answer(partner(), HOLD, f"{CHECK} I still say 220.")
     once = react(talk, f"{PACE} {HOLD}")
     react(partner("doubt"), HOLD)
     assert react(talk, f"{PACE} {HOLD}") == once
@@ -283,12 +283,12 @@ def test_scenarios_are_seeded_and_many() -> None:
 
 
 def test_training_and_evaluation_share_no_combination_of_facts() -> None:
-    # 10 items * 3 parts * 2 extras * 12 times * 10 months * 10 rivals = 72,000, one in five of them set aside.
+    # 10 items * 3 parts * 2 extras * 10 times * 10 months * 10 rivals = 60,000, one in five of them set aside.
     items, values = language()["items"], fact_values()
     owned = [(item, part, extra) for item in items for part in items[item]["parts"] for extra in items[item]["extras"]]
     rest = itertools.product(values["when"], values["later"], values["rival"])
     every = [dict(zip(FACTS, (*own, *more), strict=True)) for own, more in itertools.product(owned, rest)]
-    assert len(every) == 72_000 and 0.19 < sum(map(set_aside, every)) / 72_000 < 0.21
+    assert len(every) == 60_000 and 0.19 < sum(map(set_aside, every)) / 60_000 < 0.21
 
     def drawn(population: Population, evaluation: bool) -> set[tuple[str, ...]]:
         found = BargainingWorld(population, evaluation=evaluation).scenarios(300, 5)
@@ -375,7 +375,7 @@ def test_the_judge_hears_every_complaint(population: Population, reason: str) ->
     landed = language()["landed"][population]
     for why in language()["why"][population][reason]:
         for first in texts([landed[kind] for kind in ("some", "flat", "worse", "hurt")]):
-            assert complaint(f"{first} {why} I can pay 120.") == reason
+            assert complaint(f"{first} {why} I buy at 120.") == reason
 
 
 @pytest.mark.parametrize("population", POPULATIONS)

@@ -67,7 +67,7 @@ class Speaker(Wording):
         texts = language()["moves"][move]
         detailed = DETAIL.get(move, "item") in values
         said = self.say(texts["say"] if detailed else texts["bare"], values, avoid)
-        return said if move in ("concede", "accept", "ask") else f"{said} {self.say(language()['hold'], values)}"
+        return said if move in ("accept", "ask") else f"{said} {self.say(language()['hold'], values)}"
 
 
 def _said() -> list[str]:

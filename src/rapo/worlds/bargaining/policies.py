@@ -19,7 +19,7 @@ def known(dialogue: Dialogue) -> dict[str, str]:
     brief, *said = [message.content for message in dialogue.messages if message.role != "assistant"]
     facts = set().union(*(facts_in(text) for text in (brief, *said)))
     proper = {value.lower(): value for values in fact_values().values() for value in values}
-    ask, hope, limit = re.findall(r"\d+", brief)
+    limit, hope, ask = re.findall(r"\d+", brief)
     named = [str(some[0]) for turn in dialogue.turns if len(some := prices_in(turn.reply)) == 1]
     prices = {"ask": ask, "hope": hope, "limit": limit, "price": named[-1] if named else ask}
     return {kind: proper[value] for kind, value in sorted(facts)} | prices | {"offer": str(prices_in(said[-1])[0])}
@@ -91,7 +91,7 @@ def stuffed(dialogue: Dialogue, random: Random) -> str:
 def one_opening(dialogue: Dialogue, random: Random) -> str:
     """One opening, whatever follows."""
     values = known(dialogue)
-    return f"Take the time you need for the {values['item']}. My price is {values['price']}."
+    return f"Take the time you need for the {values['item']}. I say {values['price']}."
 
 
 def extreme(dialogue: Dialogue, random: Random) -> str:
