@@ -51,11 +51,6 @@ def requests(count, schema=None):
     return [ChatRequest((Message("user", f"question {i}"),), "test", i, schema) for i in range(count)]
 
 
-def deadline(fault):
-    """Short where it is waited for, long where a busy machine could miss it."""
-    return 0.4 if fault in {"hang", "drip", "slow headers"} else 20.0
-
-
 def texts(answers):
     return [answer and answer.text for answer in answers]
 
@@ -69,30 +64,38 @@ def rows(path, sql):
         return db.execute(sql).fetchall()
 
 
-@pytest.mark.parametrize("fault", TRANSPORT)
-def test_a_fault_met_once_is_overcome(tmp_path, fault):
-    with FaultServer(faults=once(fault), retry_after=2.0) as server:
-        model, _ = connect(tmp_path, server.url, timeout=deadline(fault))
-        assert texts(ask(model, requests(3))) == good(3)
-        words = {word for (word,) in rows(tmp_path, "SELECT DISTINCT outcome FROM attempts")}
-        assert words == {"answered", OUTCOMES.get(fault, "busy" if fault.startswith("429") else "error")}
-        assert server.count == model.account.journal.totals()["user"].attempts == 6
+def about(*faults):
+    return [ChatRequest((Message("user", fault),), "test", 0) for fault in faults]
 
 
-@pytest.mark.parametrize("fault", TRANSPORT)
-def test_a_request_that_fails_for_ever_has_no_answer_while_others_have(tmp_path, fault):
-    def bad_one(_, body):
-        return fault if body["messages"][-1]["content"] == "question 1" else None
+def outcomes(path, model, requests):
+    """The ledger's words for the attempts of each request, in order."""
+    found = rows(path, "SELECT key, outcome FROM attempts ORDER BY id")
+    return [[word for key, word in found if key == model.account.key(one)] for one in requests]
 
-    with FaultServer(faults=bad_one, retry_after=0.5) as server:
-        model, _ = connect(tmp_path, server.url, attempts=3, timeout=deadline(fault))
-        assert texts(ask(model, requests(3))) == ["re: question 0", None, "re: question 2"]
+
+@pytest.mark.parametrize(("times", "attempts"), [(1, 6), (1000, 3)])
+def test_every_fault_is_overcome_once_and_given_up_for_ever(tmp_path, times, attempts):
+    def named(seen, body):
+        fault = body["messages"][-1]["content"]
+        return fault if fault != "none" and seen < times else None
+
+    asked = about("none", *TRANSPORT)
+    with FaultServer(faults=named, retry_after=2.0) as server:
+        model, _ = connect(tmp_path, server.url, Calls(breaker=1000), attempts=attempts, timeout=1.0, concurrency=20)
+        answers = texts(ask(model, asked))
+        failures = [0] + [min(times, attempts)] * len(TRANSPORT)
+        assert answers == [f"re: {fault}" if times == 1 or fault == "none" else None for fault in ("none", *TRANSPORT)]
+        words = ["", *(OUTCOMES.get(fault, "busy" if fault.startswith("429") else "error") for fault in TRANSPORT)]
+        good_end = [["answered"] if answer else [] for answer in answers]
+        expected = [[word] * n + end for word, n, end in zip(words, failures, good_end, strict=True)]
+        assert outcomes(tmp_path, model, asked) == expected
         totals = model.account.journal.totals()["user"]
-        assert (totals.calls, totals.attempts, totals.answers, totals.failed) == (3, server.count, 2, 1)
-        assert server.count == 5
-        # It replays: nothing is asked.
-        assert texts(ask(model, requests(3))) == ["re: question 0", None, "re: question 2"]
-        assert server.count == 5
+        assert totals.attempts == server.count == sum(map(len, expected))
+        assert (totals.answers, totals.failed) == ((17, 0) if times == 1 else (1, 16))
+        # It replays, failures as well: nothing is asked.
+        assert texts(ask(model, asked)) == answers
+        assert server.count == totals.attempts
 
 
 @pytest.mark.parametrize("fault", ["503", "429-after", "reset", "hang", "malformed", "closed port"])
