@@ -92,7 +92,7 @@ def test_every_fault_is_overcome_once_and_given_up_for_ever(tmp_path, times, att
         assert outcomes(tmp_path, model, asked) == expected
         totals = model.account.journal.totals()["user"]
         assert totals.attempts == server.count == sum(map(len, expected))
-        assert (totals.answers, totals.failed) == ((17, 0) if times == 1 else (1, 16))
+        assert (totals.calls, totals.answers, totals.failed) == ((17, 17, 0) if times == 1 else (17, 1, 16))
         # It replays, failures as well: nothing is asked.
         assert texts(ask(model, asked)) == answers
         assert server.count == totals.attempts
@@ -133,6 +133,23 @@ def test_an_endpoint_that_comes_back_has_cost_no_answer(tmp_path):
         assert texts(ask(model, requests(30))) == good(30)
         # Four failures, five probes in vain, and one attempt for each call.
         assert server.count == 39
+
+
+def test_a_single_call_waits_for_an_endpoint_that_is_not_there_yet(tmp_path):
+    url = closed_url()
+    server = FaultServer(port=int(url.split(":")[2].removesuffix("/v1")))
+    timer = threading.Timer(0.3, server.__enter__)
+    timer.start()
+    try:
+        model, _ = connect(tmp_path, url, attempts=1)
+        assert texts(ask(model, requests(1))) == good(1)
+        totals = model.account.journal.totals()["user"]
+        # Whoever was not there is not paid: one question of two words, three words of answer.
+        assert (totals.calls, totals.prompt_tokens, totals.completion_tokens, server.count) == (1, 2, 3, 1)
+        assert totals.attempts > 1
+    finally:
+        timer.join()
+        server.__exit__()
 
 
 @pytest.mark.parametrize(

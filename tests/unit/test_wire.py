@@ -75,6 +75,11 @@ def test_what_is_no_chat_completion_is_tried_again_and_counts_at_its_worst(conte
     assert (reply.verdict, reply.tokens, reply.answer) == (Verdict.RETRY, None, None)
 
 
+def test_what_does_not_call_itself_json_is_no_answer():
+    reply = read(200, {"content-type": "text/html"}, completion(), SPEC, 50)
+    assert (reply.verdict, reply.tokens, reply.detail) == (Verdict.RETRY, None, "200 with content type text/html")
+
+
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [(s, Verdict.RETRY) for s in (408, 409, 425, 429, 500, 502, 503, 504, 529)]

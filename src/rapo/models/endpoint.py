@@ -242,7 +242,9 @@ class _Call:
             raise
         if reply.verdict is not Verdict.RETRY:
             end.breaker.succeed(probe)
-        elif (seconds := end.breaker.fail(probe, retry_after(reply.after, end.timing))) is not None:
+            return reply
+        rest, absent = retry_after(reply.after, end.timing), reply.outcome == "unreachable"
+        if (seconds := end.breaker.fail(probe, rest, absent=absent)) is not None:
             raise end.down(seconds, reply)
         return reply
 

@@ -119,8 +119,8 @@ class Breaker:
         self.leave(probe)
         self._failures, self._opened, self._rest = 0, None, FIRST_WAIT
 
-    def fail(self, probe: bool, asked_for: float) -> float | None:
-        """An attempt failed and the endpoint asked for a rest of ``asked_for`` seconds.
+    def fail(self, probe: bool, asked_for: float, *, absent: bool = False) -> float | None:
+        """An attempt failed and the endpoint asked for a rest of ``asked_for`` seconds; ``absent``: nobody was there.
 
         Returns:
             The seconds it has been down, once they exceed the patience and a probe has failed too; else None.
@@ -129,7 +129,8 @@ class Breaker:
         self._failures += 1
         now = self._timing.now()
         if self._opened is None:
-            if self._failures < self._limit:
+            # Where nobody listens, no request can be to blame.
+            if self._failures < self._limit and not absent:
                 return None
             self._opened = now
         elif not probe:
