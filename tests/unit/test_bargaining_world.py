@@ -97,7 +97,7 @@ THREAT = "Take it or leave it."
         (CONCEDE, ("concede",), 190, set(), set()),
         (ACCEPT, ("accept",), 135, set(), set()),
         (ASK, ("ask",), None, set(), set()),
-        ("Half now and half in June.", ("split",), None, {"later"}, {"invented"}),  # true, but not told
+        ("The rest can wait until June.", ("split",), None, {"later"}, {"invented"}),  # true, but not told
         (f"{STOCK} {HOLD}", (), 220, set(), {"stock"}),
         (f"{THREAT} {HOLD}", (), 220, set(), {"pressure"}),
         (f"{PACE} {CHECK} {CALM}", ("pace", "check", "calm"), None, {"when", "part", "item"}, {"crowded"}),
