@@ -336,6 +336,12 @@ def test_the_address_is_taken_with_or_without_its_path(tmp_path):
             assert texts(ask(model, requests(1))) == good(1)
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port/v1", "http://", "http://[::1/v1"])
+def test_an_address_that_cannot_be_one(tmp_path, url):
+    with pytest.raises(EndpointError, match=r"models.helper.url is no address; expected one such as"):
+        connect(tmp_path, url)
+
+
 def test_every_fault_is_one_of_a_kind():
     assert len(set(ALL)) == len(ALL) == len(TRANSPORT) + len(HOPELESS) + len(CONTENT)
     assert json.loads(CONTENT["nan"])["ranks"][0] != 0

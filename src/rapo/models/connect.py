@@ -26,6 +26,7 @@ def connect(
         notice: told once about each thing the user should know and that stops nothing.
 
     Raises:
+        EndpointError: the address cannot be one.
         ModelError: a model for this process cannot be loaded.
     """
     account = Account(journal, role, spec, calls)

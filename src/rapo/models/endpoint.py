@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
@@ -41,6 +41,9 @@ class Endpoint:
         label: the model's name under ``models``, for messages.
         notice: told once about each thing the user should know and that stops nothing.
         timing: clock, sleep and dice.
+
+    Raises:
+        EndpointError: the address cannot be one.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class Endpoint:
         self.accepts, self.refusals = False, 0
         self.schemas = account.spec.json_schema != "off"
         self._label, self._notice, self._noticed = label, notice, set[str]()
-        self._url = urlsplit(account.spec.url or "")
+        self._url = _usable(account.spec.url or "", label)
         path = self._url.path.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
         self.address = self._url._replace(path=path).geturl()
         # Loading the certificates takes longer than a call, and a client is made for every batch.
@@ -288,6 +291,15 @@ class _Call:
     def _redacted(self, reply: Reply) -> Reply:
         answer = reply.answer and replace(reply.answer, text=self.endpoint.redact(reply.answer.text))
         return replace(reply, answer=answer, detail=self.endpoint.redact(reply.detail))
+
+
+def _usable(url: str, label: str) -> SplitResult:
+    try:
+        if httpx2.URL(url).host:
+            return urlsplit(url)
+    except (httpx2.InvalidURL, ValueError):
+        pass
+    raise EndpointError(f"models.{label}.url is no address", expected="one such as http://127.0.0.1:8000/v1")
 
 
 def _sendable(key: str) -> bool:
