@@ -134,10 +134,10 @@ def evaluate(
 def data(
     files: Annotated[list[Path], typer.Argument(help="files, folders or globs", show_default=False)],
 ) -> None:
-    """Show what is in conversation files: format, dialogues, turns, ratings and their spread, problems found.
+    """Show what is in data files: format, dialogues, turns, ratings and their spread, scenarios, problems found.
 
-    Reads ESConv (full, failed, MultiESC, PPDPP, situations) and chat logs: one JSON object per line with "messages",
-    a list of {"role", "content", "rating"}, where a rating is the user's for the reply before it.
+    Reads scenarios and chat logs (JSON lines, or tables as hf:NAME), ESConv, SOTOPIA and SAGE; docs/scenarios.md tells
+    the formats. In a chat log a rating is the user's for the reply before it.
     """
     from rapo.data import describe, print_summary
 
