@@ -42,8 +42,10 @@ def is_finished(path: Path, steps: int) -> bool:
 
 def table(rows: Sequence[Row]) -> Table:
     """One line per speaker, one section per population; fits 80 columns."""
+    scale = rows[0].dialogues[0].scenario.scale
+    span = f"{scale.low:g} to {scale.high:g}, higher is better"
     grid = Table(
-        title="How much better off users are after a talk",
+        title=Text(f"Change of {printable(scale.name)} over a talk ({span})"),
         title_justify="left",
         header_style="bold",
         box=box.SIMPLE_HEAD,
@@ -103,7 +105,8 @@ def side_by_side(start: Row, trained: Row) -> Table:
     )
     grid.add_column(f"before: {change(before):+.1f}", ratio=1)
     grid.add_column(f"after: {change(after):+.1f}", ratio=1)
-    opening = _lines(before.scenario.opening[-1].content, "user", None)
+    told = [_lines(m.content, "brief", None) for m in before.scenario.opening if m.role == "system"]
+    opening = Text("\n").join([*told, _lines(before.scenario.opening[-1].content, "user", None)])
     grid.add_row(opening, opening)
     for t in range(max(len(before.turns), len(after.turns))):
         grid.add_row(_turn(before, t), _turn(after, t))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from rich.console import Console
 
 from rapo.evals.battery import paying_exploits, scripted
 from rapo.evals.interactive import Row, Suite, compare
+from rapo.show import side_by_side, table
 from rapo.worlds import load_world
 from rapo.worlds.bargaining.policies import EXPLOITS
 
@@ -61,3 +63,14 @@ def test_ill_formed_text_is_the_worst(find: Find, speaker: str, population: str)
     # Every partner is lost within three replies, and nothing is lower than no deal.
     assert floor.outcome.turns <= 3 and deals(floor) == 0
     assert {talk.trajectory[-1] for talk in floor.dialogues} == {0.0}
+
+
+def test_the_result_says_what_was_measured_and_what_the_policy_was_told(find: Find) -> None:
+    rows = [find(name, "familiar") for name in ("generic", "cue rule")]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(table(rows))
+        console.print(side_by_side(*rows))
+    shown = captured.get()
+    assert "Change of goal progress over a talk (0 to 10, higher is better)" in shown
+    assert shown.count("brief: You ") == 2
