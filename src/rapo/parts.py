@@ -105,7 +105,13 @@ class Parts:
             from rapo.models.connect import connect
 
             self._models[name, role] = connect(
-                self.config.models[name], self.journal, role, self.config.calls, label=name, notice=self.notice
+                self.config.models[name],
+                self.journal,
+                role,
+                self.config.calls,
+                label=name,
+                notice=self.notice,
+                run=self.config.run,
             )
         return self._models[name, role]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rapo.config.sections import Calls, ModelSpec
+from rapo.config.sections import Calls, ModelSpec, Run
 from rapo.models.chat import ChatModel
 from rapo.models.endpoint import Endpoint
 from rapo.models.journal import Journal, Role
@@ -13,7 +13,14 @@ from rapo.models.ledger import Account
 
 
 def connect(
-    spec: ModelSpec, journal: Journal, role: Role, calls: Calls, *, label: str, notice: Callable[[str], None]
+    spec: ModelSpec,
+    journal: Journal,
+    role: Role,
+    calls: Calls,
+    *,
+    label: str,
+    notice: Callable[[str], None],
+    run: Run | None = None,
 ) -> Journaled:
     """The model of ``spec``, its answers kept in ``journal``.
 
@@ -24,19 +31,20 @@ def connect(
         calls: budget and patience.
         label: its name under ``models``, for messages.
         notice: told once about each thing the user should know and that stops nothing.
+        run: device and number format of a model for this process; None is float32 on the CPU.
 
     Raises:
         EndpointError: the address cannot be one.
         ModelError: a model for this process cannot be loaded.
     """
     account = Account(journal, role, spec, calls)
-    return Journaled(_model(account, label, notice), account)
+    return Journaled(_model(account, label, notice, run or Run()), account)
 
 
-def _model(account: Account, label: str, notice: Callable[[str], None]) -> ChatModel:
+def _model(account: Account, label: str, notice: Callable[[str], None], run: Run) -> ChatModel:
     if account.spec.path is None:
         return Endpoint(account, label=label, notice=notice)
     # Torch takes seconds to load, and endpoints need none.
     from rapo.models.local import LocalModel
 
-    return LocalModel(account.spec, notice=notice)
+    return LocalModel(account.spec, notice=notice, device=run.device, dtype=run.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 from rapo.config.sections import ModelSpec
 from rapo.errors import ModelError
@@ -20,15 +21,19 @@ class LocalModel:
     Args:
         spec: folder or hub id, and how to sample.
         notice: told once if prompts are too long.
+        device: where it computes.
+        dtype: number format of its weights.
 
     Raises:
         ModelError: it cannot be loaded, or ``spec.max_tokens`` leaves no room for a prompt.
     """
 
-    def __init__(self, spec: ModelSpec, *, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self, spec: ModelSpec, *, notice: Callable[[str], None], device: str = "cpu", dtype: str = "float32"
+    ) -> None:
         self.name = spec.name or str(spec.path)
         self._spec, self._notice, self._noticed = spec, notice, False
-        self._policy = Policy.load(str(spec.path))
+        self._policy = _load(str(spec.path), device, dtype)
         self._room = self._policy.max_context - spec.max_tokens
         if self._room < 1:
             raise ModelError(
@@ -73,3 +78,9 @@ class LocalModel:
                 f"{self.name} is given prompts that do not fit its context, which stay without an answer: "
                 f"{length} tokens, where {self._room} fit beside an answer of {self._spec.max_tokens}"
             )
+
+
+@lru_cache(maxsize=4)
+def _load(path: str, device: str, dtype: str) -> Policy:
+    # One model may play users and judge: its weights are loaded once.
+    return Policy.load(path, device=device, dtype=dtype)
