@@ -48,9 +48,11 @@ def random_move(dialogue: Dialogue, random: Random) -> str:
 
 
 def told_move(dialogue: Dialogue, random: Random) -> str:
-    """A well-made reply out of those whose detail the partner has told, whatever was said last."""
+    """A well-made reply, mostly one that takes up a detail that the partner has told, early or late."""
     values = known(dialogue)
-    return make_move(dialogue, random.choice([move for move in MOVES if DETAIL.get(move, "item") in values]), random)
+    told = [move for move, detail in DETAIL.items() if detail in values and detail != "item"]
+    free = [move for move in MOVES if DETAIL.get(move, "item") == "item"]
+    return make_move(dialogue, random.choice(told if told and random.random() < 0.7 else free), random)
 
 
 def first_offer(dialogue: Dialogue, random: Random) -> str:
