@@ -132,16 +132,19 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
             (run.path / name).unlink(missing_ok=True)
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
     alarms, saver = Alarms(), _Saver(trainer, folder, done, _scores_since_regular_save(run, done))
+    figures: dict[str, str] = {}
     with terminal.stage("reinforce", config.train.steps) as bar:
         bar(done)
         for number in range(done + 1, config.train.steps + 1):
             with saver.on_stop():
-                step = trainer.step(number)
+                step = trainer.step(number, lambda phase: bar(saver.done, {**figures, "now": phase}))
             record(run, step)
             run.flush()
             for alarm in alarms.check(step.metrics):
                 terminal.warn(f"step {number}: {alarm}")
-            bar(number, _figures(step.metrics))
+            figures.clear()
+            figures.update(_figures(step.metrics))
+            bar(number, figures)
             late = time.monotonic() > deadline
             saver.after(step, late or number == config.train.steps)
             if late:

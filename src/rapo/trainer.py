@@ -83,9 +83,12 @@ class Trainer:
         kinds: dict[str, Callable[[], Policy]] = {"ema": policy.clone, "frozen": lambda: start, "live": lambda: policy}
         self.teacher = kinds[config.teacher.kind]()
 
-    def step(self, number: int) -> Step:
-        """The algorithm box of the paper, once; ``number`` counts from 1 and keys all randomness."""
-        c, clock, before = self.config, _Clock(), (self.users.calls, self.users.missing)
+    def step(self, number: int, on_phase: Callable[[str], None] = lambda phase: None) -> Step:
+        """The algorithm box of the paper, once; ``number`` counts from 1 and keys all randomness.
+
+        ``on_phase`` hears the name of each phase as it begins.
+        """
+        c, clock, before = self.config, _Clock(on_phase), (self.users.calls, self.users.missing)
         seed = derive_seed(c.run.seed, "step", number)
         with clock.phase("play"):
             scenarios = self.users.scenarios(c.play.dialogues, seed)
@@ -305,10 +308,12 @@ def _key(seed: int, purpose: str, group: Group, i: int) -> int:
 
 @dataclass(slots=True)
 class _Clock:
+    on_phase: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        self.on_phase(name)
         start = time.perf_counter()
         yield
         self.seconds[f"seconds_{name}"] = time.perf_counter() - start

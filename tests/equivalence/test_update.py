@@ -319,7 +319,7 @@ def test_plain_updates_are_announced_once(
         def __init__(self) -> None:
             self.policy = policy
 
-        def step(self, number: int) -> None:
+        def step(self, *_: object) -> None:
             raise NoSteps
 
     monkeypatch.setattr(stages, "make_trainer", lambda *_: Idle())
