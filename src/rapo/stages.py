@@ -137,14 +137,14 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
         bar(done)
         for number in range(done + 1, config.train.steps + 1):
             with saver.on_stop():
-                step = trainer.step(number, lambda phase: bar(saver.done, {**figures, "now": phase}))
+                step = trainer.step(number, lambda phase: bar(saver.done, {"now": phase} | figures))
             record(run, step)
             run.flush()
             for alarm in alarms.check(step.metrics):
                 terminal.warn(f"step {number}: {alarm}")
-            figures.clear()
-            figures.update(_figures(step.metrics))
-            bar(number, figures)
+            bar(number, found := _figures(step.metrics))
+            # Beside the name of a phase there is room for one figure on 80 columns.
+            figures.update(change=found.get("change", "-"))
             late = time.monotonic() > deadline
             saver.after(step, late or number == config.train.steps)
             if late:
