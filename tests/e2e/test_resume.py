@@ -87,7 +87,7 @@ def test_a_finished_run_says_so_and_shows_its_result_again(uninterrupted, tmp_pa
     result = run_rapo("resume", run)
     assert result.code == 0
     assert "is finished" in result.out
-    assert "How much better off" in result.out
+    assert "Change of ease over a talk" in result.out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 

@@ -106,14 +106,15 @@ def test_an_endpoint_that_fails_for_ever_ends_the_run(tmp_path, fault):
         began = time.monotonic()
         with pytest.raises(EndpointError, match=r"models.helper at http.*has failed for \d+ s; got .*rapo resume"):
             ask(model, requests(6))
-        # Four failures, 15 s of the fast clock, and a probe's deadline.
-        assert time.monotonic() - began < 6
+        # Four failures, 15 s of the fast clock and a probe's deadline are 1 s; the rest is for a busy machine.
+        assert time.monotonic() - began < 20
         # No failure of an outage is a failure of a call.
         assert rows(tmp_path, "SELECT count(*) FROM answers") == [(0,)]
         if fault != "closed port":
             assert server.count == model.account.journal.totals()["user"].attempts
-            # Four at the same time may fail while the breaker opens; then probes 0.5, 1, 2, 4, 8 s apart.
-            assert server.count <= 6 + 6
+            # Six at the same time may fail while the breaker opens, and again before it is seen; then probes 0.5, 1, 2,
+            # 4, 8 s apart. Without a breaker there would be hundreds.
+            assert server.count <= 6 + 6 + 6
 
 
 @pytest.mark.parametrize("fault", ["429-after", "429-date"])
