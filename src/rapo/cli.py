@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rapo import __version__
-from rapo.errors import RapoError
+from rapo.errors import BudgetError, EndpointError, RapoError
 
 if TYPE_CHECKING:
     from rapo.config import RunConfig
@@ -226,14 +226,17 @@ def _terminal(quiet: bool) -> Terminal:
 @contextmanager
 def _new_run(config: RunConfig, terminal: Terminal) -> Iterator[RunDirectory]:
     """A fresh run directory; one in which nothing was made before an error can be used again."""
-    from rapo.records import RunDirectory
+    from rapo.records import RunDirectory, is_left_over
 
     with RunDirectory.create(config.run.dir, config) as run:
         terminal.say(f"a run in {run.path}; loading torch takes a few seconds")
         try:
             yield run
+        except (EndpointError, BudgetError):
+            # Nothing is wrong with the run itself: rapo resume goes on with it.
+            raise
         except RapoError:
-            if {entry.name for entry in run.path.iterdir()} <= {"config.yaml", "lock"}:
+            if all(entry.name == "config.yaml" or is_left_over(entry.name) for entry in run.path.iterdir()):
                 (run.path / "config.yaml").unlink(missing_ok=True)
             raise
 

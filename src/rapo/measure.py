@@ -95,4 +95,6 @@ def eval_users(parts: Parts) -> dict[str, CountingUsers]:
     kind = parts.config.users.kind
     if kind in WORLDS:
         return {name: CountingUsers(parts.users(name, evaluation=True)) for name in parts.config.eval.populations}
-    return {"logs" if kind == "replay" else "held out": CountingUsers(parts.users(evaluation=True))}
+    # Nobody but its author knows whether a class of one's own keeps users for evaluation.
+    name = {"replay": "logs", "llm": "held out"}.get(kind, "own")
+    return {name: CountingUsers(parts.users(evaluation=True))}

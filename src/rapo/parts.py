@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from rapo import plugins
 from rapo.config import WORLDS, Population, RunConfig
-from rapo.errors import DataError
+from rapo.errors import DataError, EndpointError
 from rapo.hindsight.feedback import RewardModel
 from rapo.interact.users import UserSimulator
 from rapo.models.chat import ChatModel
@@ -71,6 +71,12 @@ class Parts:
         users, c = self.config.users, self.config.eval
         read = plugins.reader(users.importer, "users.importer")
         found = load_scenarios(users.files, users.domain, read).scenarios
+        if len(scales := {scenario.scale for scenario in found}) > 1:
+            raise DataError(
+                "the scenarios lie on several scales, and their changes cannot be compared",
+                got=", ".join(sorted(f"{scale.name} {scale.low:g}-{scale.high:g}" for scale in scales)),
+                expected="one scale in users.files",
+            )
         chosen = [scenario for scenario in found if set_aside(scenario) == evaluation]
         if not chosen:
             raise DataError(
@@ -138,4 +144,7 @@ class Parts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(error, EndpointError):
+            # What could not be had is asked for again when the command is given again.
+            self.forget_unusable()
         self._opened.close()

@@ -251,8 +251,14 @@ def _closing_on_error(run: RunDirectory) -> Iterator[None]:
         raise
 
 
+def is_left_over(name: str) -> bool:
+    """Whether a file may lie in the folder of a run that is yet to begin: a lock, or a journal of calls."""
+    return name == "lock" or name.startswith("journal.sqlite")
+
+
 def _refuse_used(path: Path) -> None:
-    used = sorted(entry.name for entry in path.iterdir() if entry.name != "lock")
+    # A journal of answers that were paid for before the run began, in an evaluation or a start that failed, is welcome.
+    used = sorted(entry.name for entry in path.iterdir() if not is_left_over(entry.name))
     if "config.yaml" in used:
         raise RunError(f"{path} already holds a run", fix=f"choose another run.dir, or go on with `rapo resume {path}`")
     if used:

@@ -60,7 +60,9 @@ def table(rows: Sequence[Row]) -> Table:
         mine = sorted((row for row in rows if row.population == population), key=lambda row: order[row.kind])
         if grid.row_count:
             grid.add_row()
-        grid.add_row(Text(f"{population} users"), f"{mine[0].outcome.dialogues} talks", style="cyan")
+        lost = max(row.outcome.lost for row in mine)
+        talks = f"{mine[0].outcome.dialogues} talks" + (f", up to {lost} lost" if lost else "")
+        grid.add_row(Text(f"{population} users"), talks, style="cyan")
         for row in mine:
             grid.add_row(*_cells(row, rated), style="bold" if row.kind == "policy" else None)
     return grid
@@ -87,6 +89,8 @@ def verdict(rows: Sequence[Row], terminal: Terminal) -> None:
         )
         if trained.low > start.high:
             terminal.report(f"{population}: the trained policy lies clearly above its start.", "green")
+        elif trained.high < start.low:
+            terminal.report(f"{population}: the trained policy lies clearly BELOW its start.", "red")
         else:
             terminal.report(f"{population}: the intervals overlap; this run does not show an improvement.", "yellow")
     if any(row.kind == "exploit" for row in rows):

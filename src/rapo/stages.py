@@ -82,12 +82,7 @@ def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
 def run_training(run: RunDirectory, terminal: Terminal) -> dict[str, Any]:
     """Everything ``rapo train`` does; goes on where an interrupted run stopped. Returns the summary."""
     with Parts(run.config, run.path, terminal.warn) as parts:
-        try:
-            return _run_stages(run, parts, terminal)
-        except EndpointError:
-            # What could not be had is asked for again when the run goes on.
-            parts.forget_unusable()
-            raise
+        return _run_stages(run, parts, terminal)
 
 
 def _run_stages(run: RunDirectory, parts: Parts, terminal: Terminal) -> dict[str, Any]:

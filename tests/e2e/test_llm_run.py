@@ -116,14 +116,39 @@ def test_the_same_work_again_asks_nothing(server, settings, whole, tmp_path):
     assert everything(run) == everything(whole)
 
 
-def test_neither_key_nor_hidden_profile_is_where_it_must_not_be(server, settings, whole):
-    for path in (path for path in whole.rglob("*") if path.is_file()):
+def test_neither_key_nor_hidden_profile_is_where_it_must_not_be(server, settings, tmp_path):
+    run = tmp_path / "run"
+    assert run_rapo("train", DEMO, f"run.dir={run}", *settings()).code == 0
+    for path in (path for path in run.rglob("*") if path.is_file()):
         assert SECRET.encode() not in path.read_bytes(), path
-    for row in records(whole, "groups"):
+    for row in records(run, "groups"):
         said = [row["group"]["candidates"], row["group"]["feedback"], row["group"]["corrections"]]
         assert CANARY not in json.dumps(said)
-    asked = {hit.body["model"] for hit in server.hits if CANARY in json.dumps(hit.body)}
-    assert "judge" not in asked
+    asked = {hit.body["model"]: CANARY in json.dumps(hit.body) for hit in server.hits}
+    assert asked == {"ann": True, "bob": True, "judge": False, "rater": True}
+
+
+def test_an_evaluation_recovers_from_a_fault_and_leaves_its_recipe_a_free_folder(server, settings, start, tmp_path):
+    server.faults = lambda seen, body: "500" if body["model"] == "rater" else None
+    own = [f"run.dir={tmp_path / 'run'}", *settings()]
+    changes = [word for override in own for word in ("--set", override)]
+    assert "models.rater" in one_line(run_rapo("eval", start, "--config", DEMO, *changes))
+    server.faults = never
+    result = run_rapo("eval", start, "--config", DEMO, *changes)
+    assert result.code == 0, result
+    assert "rating" in result.out
+    result = run_rapo("train", DEMO, *own)
+    assert result.code == 0, result
+
+
+def test_scenarios_on_two_scales_are_refused_and_leave_the_folder_free(settings, scenarios, start, tmp_path):
+    mixed = tmp_path / "mixed.jsonl"
+    other = {"situation": "Case 99.", "scale": {"low": 0, "high": 100, "name": "emotion"}, "start": 40}
+    mixed.write_text(scenarios.read_text() + json.dumps(other) + "\n")
+    run = f"run.dir={tmp_path / 'run'}"
+    message = one_line(run_rapo("train", DEMO, run, *settings(f"users.files=[{mixed}]")))
+    assert "several scales, and their changes cannot be compared; got ease 0-10, emotion 0-100" in message
+    assert run_rapo("train", DEMO, run, *settings()).code == 0
 
 
 @pytest.mark.parametrize("fault", ["503", "hang"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rapo.errors import EndpointError
 from rapo.evals.stats import Comparison, Interval, bootstrap_mean, paired_bootstrap
 from rapo.evals.variety import distinct_n, most_common_share, opening_entropy
 from rapo.interact.play import Speaker, play
@@ -20,7 +21,7 @@ class Outcome:
     """How one speaker did with one population of users.
 
     Attributes:
-        dialogues: how many were played.
+        dialogues: how many were played; one whose first reaction is missing was not.
         change: the user's state at the end less that at the start, with its bootstrap interval.
         resolved: share of the dialogues that end in the top tenth of the scale.
         turns: replies per dialogue.
@@ -28,6 +29,7 @@ class Outcome:
         most_common_share: share of the replies that are the most frequent one.
         opening_entropy: bits in the first three words of the replies.
         rating: what the evaluation judge thinks of the dialogues, 0-10; None without one.
+        lost: dialogues that were begun and not played; they count nowhere.
     """
 
     dialogues: int
@@ -38,6 +40,7 @@ class Outcome:
     most_common_share: float
     opening_entropy: float
     rating: Interval | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +92,22 @@ class Suite:
 
 
 def outcome(dialogues: Sequence[Dialogue], *, seed: int, samples: int) -> Outcome:
-    """The outcome of dialogues; raises DataError when there are none."""
-    replies = [turn.reply for dialogue in dialogues for turn in dialogue.turns]
+    """The outcome of dialogues; raises EndpointError when not one of them has a turn."""
+    played = [dialogue for dialogue in dialogues if dialogue.turns]
+    if not played:
+        raise EndpointError(
+            f"the first reactions of all {len(dialogues)} talks are missing", fix="look at the endpoint with rapo check"
+        )
+    replies = [turn.reply for dialogue in played for turn in dialogue.turns]
     return Outcome(
-        dialogues=len(dialogues),
-        change=bootstrap_mean([change(dialogue) for dialogue in dialogues], seed=seed, samples=samples),
-        resolved=sum(map(resolved, dialogues)) / len(dialogues),
-        turns=len(replies) / len(dialogues),
+        dialogues=len(played),
+        change=bootstrap_mean([change(dialogue) for dialogue in played], seed=seed, samples=samples),
+        resolved=sum(map(resolved, played)) / len(played),
+        turns=len(replies) / len(played),
         distinct_2=distinct_n(replies, 2),
         most_common_share=most_common_share(replies),
         opening_entropy=opening_entropy(replies),
+        lost=len(dialogues) - len(played),
     )
 
 

@@ -1,0 +1,46 @@
+"""A talk whose first reaction is missing was not played: it is no talk with a change of zero."""
+
+from __future__ import annotations
+
+import pytest
+
+from rapo.errors import EndpointError
+from rapo.evals.interactive import Suite, outcome
+from rapo.types import Dialogue, EchoRequest, Message, Reaction, Scenario, Turn
+
+
+def talk(*states: float) -> Dialogue:
+    scenario = Scenario("a", "", (Message("user", "Hi."),), 5.0)
+    return Dialogue(scenario, tuple(Turn("Oh.", Reaction("Hm.", state)) for state in states))
+
+
+def test_what_was_not_played_counts_nowhere():
+    found = outcome([talk(), talk(4.0, 3.0), talk(), talk(3.0, 9.5)], seed=0, samples=50)
+    # Changes of the two that were played: 3 - 5 = -2 and 9.5 - 5 = 4.5, in the mean 1.25; with zeros it would be 0.625.
+    assert found.change.mean == 1.25
+    assert (found.dialogues, found.lost, found.turns, found.resolved) == (2, 2, 2.0, 0.5)
+
+
+def test_without_any_talk_there_is_no_outcome():
+    with pytest.raises(EndpointError, match="the first reactions of all 2 talks are missing"):
+        outcome([talk(), talk()], seed=0, samples=50)
+
+
+class HalfThere:
+    """Every talk worsens by 2; every other one gets no reaction at all."""
+
+    def scenarios(self, count: int, seed: int) -> list[Scenario]:
+        return [Scenario(str(i), "", (Message("user", "Hi."),), 5.0) for i in range(count)]
+
+    def react(self, requests: list[EchoRequest]) -> list[Reaction | None]:
+        return [Reaction("Hm.", 3.0) if int(r.dialogue.scenario.id) % 2 else None for r in requests]
+
+
+class Silent:
+    def reply(self, dialogues: list[Dialogue], seeds: list[int]) -> list[str]:
+        return ["Oh."] * len(dialogues)
+
+
+def test_a_suite_says_how_many_talks_were_lost():
+    (row,) = Suite({"all": HalfThere()}, count=20, turns=1, seed=0, samples=50).run({"one": Silent()}, "policy")
+    assert (row.outcome.change.mean, row.outcome.dialogues, row.outcome.lost) == (-2.0, 10, 10)
