@@ -17,6 +17,7 @@ from rapo.hindsight.leak import hidden_texts, leaks
         ("They lost,  THE job; at the mill", "He lost the job at the mill."),
         ("Ask for 40 at most.", "will not pay more than 40"),
         ("It is worth 1,200 to them.", "worth 1200"),
+        ("They will not go below 1,250,000.", hidden_texts({"limit": 1250000})[0]),
         ("Say zx-quartz-7714.", "canary ZX-QUARTZ-7714"),
         ("Say QUARTZ.", "canary ZX-QUARTZ-7714"),
         ("Say blue-heron-lamp.", "the word is Blue-Heron-Lamp"),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from rapo.hindsight.feedback import JudgeRequest, Verdict, give_feedback
+from rapo.hindsight.feedback import JudgeRequest, Verdict, give_feedback, tells_hidden
 from rapo.hindsight.llm_judge import LLMJudge, parse_back
 from rapo.models.chat import ChatRequest, Scripted
 from rapo.types import Candidate, Completion, Dialogue, Group, Message, PivotalTurn, Reaction, Scenario
@@ -89,13 +89,13 @@ CRITIQUES = ("one", "two", "three")
         ({"verdicts": entries((2, 1, 3), "c")}, (2, 1, 3), ("c 1", "c 2", "c 3")),
         ({"verdicts": entries((2, 1, 3), "c")[::-1]}, (2, 1, 3), ("c 1", "c 2", "c 3")),
         ({"items": entries((1, 1, 2), "c")}, (1, 1, 2), ("c 1", "c 2", "c 3")),
-        (entries((1, 2, 9), "c"), (1, 2, 9), ("c 1", "c 2", "c 3")),
+        (entries((1, 1, 3), "c"), (1, 1, 3), ("c 1", "c 2", "c 3")),
         ({"ranks": [1, 2, 3], "critiques": CRITIQUES}, (1, 2, 3), CRITIQUES),
         ({"ranks": ["1", 2.0, 3], "critiques": [" one", "two\n", "three"]}, (1, 2, 3), CRITIQUES),
         ({"ids": [3, 1, 2], "ranks": [1, 2, 3], "critiques": ["three", "one", "two"]}, (2, 3, 1), CRITIQUES),
         ({"ranks": [1.5, 1.5, 3], "critiques": CRITIQUES}, (1.5, 1.5, 3), CRITIQUES),
         ({"ranks": [2, 2, 2], "critiques": CRITIQUES}, (2, 2, 2), CRITIQUES),
-        ({"ranks": [8, 8, 8], "critiques": CRITIQUES}, (8, 8, 8), CRITIQUES),
+        ({"ranks": [3, 3, 3], "critiques": CRITIQUES}, (3, 3, 3), CRITIQUES),
         ({"ranks": [1, 2, 3], "critiques": ["a\n\nb", "two", "three"]}, (1, 2, 3), ("a b", "two", "three")),
     ],
 )
@@ -121,6 +121,8 @@ BROKEN: list[Any] = [
     '{"ranks": [1, 2, 1e999], "critiques": ["a", "b", "c"]}',
     '{"ranks": [1, 2, NaN], "critiques": ["a", "b", "c"]}',
     {"ranks": [8, 7, 9], "critiques": CRITIQUES},  # scores
+    {"ranks": [9, 8, 1], "critiques": CRITIQUES},  # scores too: no ranking of three goes beyond 3
+    {"ranks": [3, 2, 3], "critiques": CRITIQUES},
     {"ranks": [1, 2, 3], "critiques": ["one", "two", " "]},
     {"ranks": [1, 2, 3], "critiques": ["one", "two", 3]},
     {"ranks": [1, 2, 3], "critiques": ["one", "two", "x" * 1201]},
@@ -153,7 +155,7 @@ def test_mean_places_are_ranks_where_several_are_best() -> None:
 
 
 def test_a_rejected_answer_is_told_why_and_may_be_mended() -> None:
-    answers = iter(['{"ranks": [8, 7, 9], "critiques": ["a", "b", "c"]}', json.dumps({"verdicts": entries((1, 2, 3))})])
+    answers = iter(['{"ranks": [3, 2, 3], "critiques": ["a", "b", "c"]}', json.dumps({"verdicts": entries((1, 2, 3))})])
     model = Model(lambda _: next(answers))
     judge = LLMJudge(model.chat())
     (found,) = give_feedback([group()], judge, permutations=1, seed=0)
@@ -167,7 +169,7 @@ def test_a_leak_is_told_without_repeating_it() -> None:
         [JudgeRequest((Message("user", "hi"),), ("x",) * 3, (Reaction("y", 1.0),) * 3, 3, (SECRET,))]
     ) == [None]
     told = model.asked[1].messages[-1].content
-    assert "nobody has said" in told and "317" not in told
+    assert "was not told" in told and "317" not in told
 
 
 def test_what_the_user_said_aloud_may_be_repeated() -> None:
@@ -252,3 +254,13 @@ def test_ten_thousand_mutated_answers() -> None:
             assert len(verdict.ranks) == len(verdict.critiques) == size
             assert all(math.isfinite(rank) and rank >= 1 for rank in verdict.ranks)
             assert all(text.strip() for text in verdict.critiques)
+
+
+def test_what_one_reply_brought_to_light_stays_out_of_the_critique_of_another() -> None:
+    context, replies = (Message("user", "I owe money."),), ("To whom?", "How much?", "Cheer up.")
+    echoes = (Reaction("To my sister Ada.", 5.0), Reaction("48213, all told.", 5.0), Reaction("No.", 3.0))
+    secrets = ("She owes 48213.",)
+    request = JudgeRequest(context, replies, echoes, 0, secrets)
+    critiques = ["Good.", "Now ask how the 48213 came about.", "Ask how much it is."]
+    assert not tells_hidden(request, critiques)
+    assert tells_hidden(request, ["Good.", "Good.", "Ask about the 48213."])

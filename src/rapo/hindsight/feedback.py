@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
+from rapo.errors import ConfigError
 from rapo.hindsight.leak import hidden_texts, leaks
 from rapo.ranks import kendall_w, mid_ranks
 from rapo.seeds import derive_seed
@@ -65,7 +66,16 @@ def give_feedback(groups: Sequence[Group], judge: RewardModel, *, permutations: 
         [_shown(group, order, key) for order, key in zip(*both, strict=True)]
         for group, *both in zip(groups, orders, keys, strict=True)
     ]
-    verdicts = iter(judge.judge([request for some in shown for request in some]))
+    asked = [request for some in shown for request in some]
+    given = judge.judge(asked)
+    kinds = {type(verdict).__name__ for verdict in given if not isinstance(verdict, Verdict | None)}
+    if len(given) != len(asked) or kinds:
+        raise ConfigError(
+            "the judge (judge.kind) does not give a verdict per request",
+            got=f"{len(given)} answers to {len(asked)} requests" + (f", some a {min(kinds)}" if kinds else ""),
+            expected="a Verdict for each, None where there is none",
+        )
+    verdicts = iter(given)
     return [
         _with_feedback(group, some, [_kept(request, next(verdicts)) for request in requests])
         for group, some, requests in zip(groups, orders, shown, strict=True)
@@ -82,16 +92,21 @@ def usable(verdict: Verdict | None, size: int) -> bool:
     )
 
 
-def tells_hidden(request: JudgeRequest, critique: str) -> bool:
-    """Whether a critique repeats something of the hidden profile that nobody has said aloud."""
+def tells_hidden(request: JudgeRequest, critiques: Sequence[str]) -> bool:
+    """Whether a critique repeats something of the hidden profile that nobody has said to its author.
+
+    What the user told another candidate was not said there: a teacher that knows it would teach the policy to guess.
+    """
     said = [message.content for message in request.context]
-    said += [*request.replies, *(reaction.text for reaction in request.reactions)]
-    return leaks(critique, request.secrets, said)
+    return any(
+        leaks(critique, request.secrets, [*said, reply, reaction.text])
+        for critique, reply, reaction in zip(critiques, request.replies, request.reactions, strict=False)
+    )
 
 
 def _kept(request: JudgeRequest, verdict: Verdict | None) -> Verdict | None:
     """The verdict, if it keeps the user's secrets."""
-    return None if verdict and any(tells_hidden(request, text) for text in verdict.critiques) else verdict
+    return None if verdict and tells_hidden(request, verdict.critiques) else verdict
 
 
 def _keys(group: Group, permutations: int, seed: int) -> list[int]:

@@ -115,4 +115,4 @@ def _texts(value: Any) -> Iterator[str]:
         for each in value:
             yield from _texts(each)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield f"{value:g}"
+        yield f"{value:.15g}"

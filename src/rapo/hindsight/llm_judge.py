@@ -78,13 +78,13 @@ def read_verdict(request: JudgeRequest, value: Object) -> Verdict:
     """
     size = len(request.replies)
     entries = _in_order(_entries(value, size), size)
-    ranks = tuple(number(entry, "rank", low=1) for entry in entries)
+    ranks = tuple(number(entry, "rank", 1, size) for entry in entries)
     critiques = tuple(" ".join(words(entry, "critique", LONGEST).split()) for entry in entries)
     # Scores ("8 of 10") read as ranks would turn the order round. Ranks start at 1, or are the mean of shared places.
     if min(ranks) >= 2 and len(set(ranks)) > 1 and ranks != mid_ranks(ranks):
         raise UnusableError('No "rank" is 1: give ranks, 1 for the best, and no scores.')
-    if any(tells_hidden(request, text) for text in critiques):
-        raise UnusableError("A critique tells something that nobody has said in the talk: use only what was said.")
+    if tells_hidden(request, critiques):
+        raise UnusableError("A critique tells something that its author was not told: use what was said to them only.")
     return Verdict(ranks, critiques)
 
 
