@@ -23,6 +23,9 @@ RULES = (
     Rule("degenerate_share", lambda mean: mean > 0.2, "{mean:.0%} of the replies are unfinished, wordless or loops"),
     Rule("missing_feedback", lambda mean: mean > 0.5, "feedback is missing for {mean:.0%} of the groups"),
     Rule("missing_reactions", lambda mean: mean > 0.2, "the simulator gave no reaction to {mean:.0%} of the replies"),
+    Rule(
+        "cut_short", lambda mean: mean > 0.2, "{mean:.0%} of the talks outgrow the policy's context or lose their user"
+    ),
     Rule("tied_groups", lambda mean: mean > 0.8, "{mean:.0%} of the groups tie: the ranks teach nothing"),
     Rule(
         "lift_margin", lambda mean: mean <= 0, "corrections help no more than sampling again would (lift {mean:+.0%})"

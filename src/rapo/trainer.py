@@ -116,6 +116,7 @@ class Trainer:
         metrics = {
             **step_metrics(dialogues, groups),
             **result.metrics,
+            "cut_short": _cut_short(dialogues, c.play.turns),
             "simulator_calls": float(calls),
             "missing_reactions": missing / calls if calls else 0.0,
             "judge_calls": float(sum(len(group.candidates) > 1 for group in groups) * c.judge.permutations),
@@ -135,7 +136,10 @@ class Trainer:
     def _correct(self, groups: Sequence[Group], seed: int) -> tuple[list[Group], list[list[TeacherDistribution]]]:
         """The groups with the teacher's corrections of failed replies, and the distributions each was decoded from."""
         c = self.config
-        failed = [_failed(group, c.correct.below, c.correct.per_group, seed) for group in groups]
+        failed = [
+            [i for i in _failed(group, c.correct.below, c.correct.per_group, seed) if self._fits_teacher(group, i)]
+            for group in groups
+        ]
         sampled = sample(
             self.teacher,
             [
@@ -232,6 +236,10 @@ class Trainer:
         reply = group.candidates[i].completion.text
         return self._prompt(teacher_messages(group.pivot.dialogue.messages, reply, critique))
 
+    def _fits_teacher(self, group: Group, i: int) -> bool:
+        """Whether a correction can be written after the context, the failed reply and its critique."""
+        return len(self._teacher_prompt(group, i)) + self.config.policy.max_tokens <= self.teacher.max_context
+
     def _lessons_of(self, group: Group, recorded: Sequence[TeacherDistribution], number: int) -> dict[int, TaughtReply]:
         """What the micro term teaches in a group, by place."""
         if self._micro(number) == 0:
@@ -243,6 +251,8 @@ class Trainer:
         prompt = self._prompt(group.pivot.dialogue.messages)
         taught = {}
         for i in _failed(group, self.config.correct.below, len(group.candidates), 0):
+            if not self._fits_teacher(group, i):
+                continue
             told = self._teacher_prompt(group, i)
             if told[: len(prompt)] != prompt:
                 raise ModelError(
@@ -259,6 +269,11 @@ class Trainer:
             weights = zip(self.teacher.model.parameters(), self.policy.model.parameters(), strict=True)
             for theirs, mine in weights:
                 theirs.lerp_(mine, 1 - self.config.teacher.decay)
+
+
+def _cut_short(dialogues: Sequence[Dialogue], turns: int) -> float:
+    """Share of the dialogues that neither their user nor the number of turns ended."""
+    return sum(not d.done and len(d.turns) < turns for d in dialogues) / len(dialogues)
 
 
 def _failed(group: Group, below: float, most: int, seed: int) -> list[int]:

@@ -31,6 +31,13 @@ def test_a_user_of_ones_own(train):
     assert {row["dialogue"]["scenario"]["situation"] for row in records(run, "dialogues")} == {"a bad day"}
 
 
+def test_talks_that_outgrow_the_policys_context_end_there_and_are_counted(train):
+    long = ("play.turns=60", "play.dialogues=2", "select.share=0.02", "train.steps=5", "teacher.replay=0")
+    run = train(*OWN_USER, *long)
+    assert {row["cut_short"] for row in records(run, "metrics")} == {1.0}
+    assert all(5 < len(row["dialogue"]["turns"]) < 60 for row in records(run, "dialogues"))
+
+
 def test_a_user_takes_its_options(train):
     run = train(*OWN_USER, "users.options={like: ''}")  # every reply holds the empty text
     assert {turn["reaction"]["text"] for row in records(run, "dialogues") for turn in row["dialogue"]["turns"]} == {
@@ -105,6 +112,14 @@ MISTAKES = {
         "got an unexpected keyword argument 'lik'",
     ),
     "not a user": ("users.kind=own_judge:Brief", "cannot serve as users.kind; got no method scenarios, react"),
+    "a judge of another world": (
+        "users.kind=own_user:Curious  judge.kind=support",
+        "judge.kind=support cannot judge own_user:Curious users; expected judge.kind=contrast, llm or a class of yours",
+    ),
+    "a class that cannot be made": (
+        "judge.kind=os:fdopen  judge.options={fd: 99999}",
+        "judge.kind=os:fdopen fails; got OSError: [Errno 9] Bad file descriptor",
+    ),
     "not a judge": ("judge.kind=own_user:Curious", "cannot serve as judge.kind; got no method judge"),
     "no dotted path": ("users.kind=own_user", "users.kind is not valid; got own_user; expected one of: support"),
     "options of nobody": ("judge.options={a: 1}", "judge.options is given; expected judge.kind=package.module:Name"),
@@ -122,3 +137,12 @@ def test_a_mistake_is_one_line(tmp_path, start, case):
     )
     assert expected in one_line(result)
     assert not (run / "config.yaml").exists()
+
+
+def test_a_failure_in_the_middle_of_a_run_names_its_line(tmp_path, start):
+    own = (*OWN_USER, "users.options={like: 3}")  # no number is in a text
+    result = run_rapo("train", DEMO, f"run.dir={tmp_path / 'run'}", f"policy.path={start}", *TINY, *own)
+    message = one_line(result)
+    assert message.startswith("rapo: users.kind=own_user:Curious fails; got TypeError: 'in <string>' requires")
+    line = int(message.rpartition(" line ")[2])
+    assert "self.like in reply" in (EXAMPLES / "own_user.py").read_text().splitlines()[line - 1]

@@ -113,3 +113,19 @@ def test_branching_seeds_are_keyed() -> None:
     # A branch does not repeat what was played: the seeds of turn t and of its candidates differ.
     played = play(Echoer(), Toy(), [scenario("a")], turns=1, seed=1)
     assert played[0].turns[0].reaction.text not in {c.reaction.text for c in alone[0].candidates}
+
+
+class Tiring(Echoer):
+    """Has nothing more to say in dialogue b after its first turn."""
+
+    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str | None]:
+        texts = super().reply(dialogues, seeds)
+        return [None if d.scenario.id == "b" and d.turns else text for d, text in zip(dialogues, texts, strict=True)]
+
+
+def test_a_dialogue_that_has_grown_too_long_ends_and_keeps_its_turns() -> None:
+    scenarios = [Scenario(name, "", (Message("user", "Hi."),), 0.0) for name in "abc"]
+    users = Toy()
+    played = play(Tiring(), users, scenarios, turns=3, seed=0)
+    assert [len(dialogue.turns) for dialogue in played] == [3, 1, 3]
+    assert users.asked == ["a0", "b0", "c0", "a1", "c1", "a2", "c2"]

@@ -13,8 +13,8 @@ from rapo.types import Candidate, Completion, Dialogue, EchoRequest, Group, Pivo
 class Speaker(Protocol):
     """Whoever writes the replies: a trained policy or a scripted one."""
 
-    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str]:
-        """One reply per dialogue, in order; a seed keys the randomness of each."""
+    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> Sequence[str | None]:
+        """One reply per dialogue, in order, None where it has grown too long; a seed keys the randomness of each."""
         ...
 
 
@@ -37,16 +37,18 @@ def play(
 ) -> list[Dialogue]:
     """Play every scenario for ``turns`` turns, or until its user ends the talk.
 
-    A reply whose reaction is missing ends its dialogue there: the turns before it stay usable.
+    A reply that cannot be written any more, or whose reaction is missing, ends its dialogue there: the turns before it
+    stay usable.
     """
     dialogues = [Dialogue(scenario) for scenario in scenarios]
     live = list(range(len(dialogues)))
     for turn in range(turns):
         seeds = [derive_seed(seed, dialogues[i].scenario.id, turn) for i in live]
         replies = speaker.reply([dialogues[i] for i in live], seeds)
-        asked = [EchoRequest(dialogues[i], text, s) for i, text, s in zip(live, replies, seeds, strict=True)]
+        written = [(i, text, s) for i, text, s in zip(live, replies, seeds, strict=True) if text is not None]
+        asked = [EchoRequest(dialogues[i], text, s) for i, text, s in written]
         still = []
-        for i, request, reaction in zip(live, asked, users.react(asked), strict=True):
+        for (i, _, _), request, reaction in zip(written, asked, users.react(asked), strict=True):
             if reaction is not None:
                 dialogues[i] = dialogues[i].then(request.reply, reaction)
                 if not reaction.done:

@@ -26,9 +26,20 @@ class PolicySpeaker:
     max_tokens: int
     temperature: float
 
-    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str]:
-        """One reply per dialogue."""
-        return [found[0].text for found in self.sample(dialogues, [[seed] for seed in seeds])]
+    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str | None]:
+        """One reply per dialogue; None where what was said has grown too long for the policy's context.
+
+        Raises:
+            ModelError: an opening alone is too long for it.
+        """
+        fits = [not dialogue.turns or self.fits(dialogue.messages) for dialogue in dialogues]
+        fitting = [(dialogue, [seed]) for dialogue, seed, fit in zip(dialogues, seeds, fits, strict=True) if fit]
+        replies = iter(self.sample([dialogue for dialogue, _ in fitting], [some for _, some in fitting]))
+        return [next(replies)[0].text if fit else None for fit in fits]
+
+    def fits(self, messages: Sequence[Message]) -> bool:
+        """Whether a reply of the longest length can follow the messages within the policy's context."""
+        return len(self.policy.render(self.context(messages))) + self.max_tokens <= self.policy.max_context
 
     def sample(self, dialogues: Sequence[Dialogue], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
         """One completion per seed for each dialogue."""
