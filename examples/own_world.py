@@ -1,4 +1,7 @@
-"""A world of your own is a user and a judge: users.kind=own_world:Countdown judge.kind=own_world:Countdown."""
+"""A world of your own is a user and a judge: users.kind=own_world:Countdown judge.kind=own_world:Countdown.
+
+There are no correction examples to replay: teacher.replay=0.
+"""
 
 from rapo.hindsight.feedback import Verdict
 from rapo.types import Message, Reaction, Scenario

@@ -61,8 +61,7 @@ class Parts:
             )
         if users.kind == "llm":
             return self._llm_users(evaluation)
-        made: UserSimulator = plugins.make(users.kind, users.options, "users.kind", methods=("scenarios", "react"))
-        return made
+        return plugins.users(users.kind, users.options)
 
     def _llm_users(self, evaluation: bool) -> UserSimulator:
         from rapo.data import load_scenarios, set_aside
@@ -102,8 +101,7 @@ class Parts:
             from rapo.hindsight.llm_judge import LLMJudge
 
             return LLMJudge(self.model(str(judge.model), "judge"), domain=self.config.users.domain)
-        made: RewardModel = plugins.make(judge.kind, judge.options, "judge.kind", methods=("judge",))
-        return made
+        return plugins.judge(judge.kind, judge.options)
 
     def model(self, name: str, role: Role) -> ChatModel:
         """The language model ``name`` of the config in a role; its calls are journaled and counted."""

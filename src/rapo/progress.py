@@ -27,8 +27,8 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(file=sys.stdout, highlight=False, markup=False)
-        self.errors = Console(stderr=True, highlight=False, markup=False)
+        self.console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+        self.errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     def say(self, text: str, style: str | None = None) -> None:
         """A line on how it is going."""

@@ -21,6 +21,13 @@ NUMBER_AS_PEOPLE_WRITE_IT = [
 ]
 
 
+MODEL = "{url: 'http://h/v1', name: b}"
+LLM_USERS = ("users.kind=llm", "users.files=[a]", "users.models=[a]", "teacher.replay=0")
+LLM_JUDGE = ("judge.kind=llm", "judge.model=a")
+OWN = ("users.kind=own:User", "judge.kind=contrast", "teacher.replay=0")
+REPLAY = ("users.kind=replay", "users.files=[a]", "judge.kind=contrast", "teacher.replay=0")
+
+
 def problem(*overrides: str, text: str | None = None, tmp_path=None) -> str:
     path = None
     if text is not None:
@@ -99,6 +106,14 @@ def test_lists_null_and_text():
         ("update.clip_hihg=1", "unknown key update.clip_hihg; did you mean update.clip_high?"),
         ("play.candidates=4", "unknown key play.candidates; did you mean branch.candidates?"),
         ("branch.zzz=4", "unknown key branch.zzz; expected one of: branch.candidates, branch.temperature"),
+        ("run.seed=-1", "run.seed is not valid; got -1; expected a whole number >= 0 and < 9223372036854775808"),
+        ("run.seed=9223372036854775808", "run.seed is not valid; got 9223372036854775808; expected a whole number"),
+        ("run.seed=99999999999999999999999", "run.seed is not valid; got 99999999999999999999999; expected"),
+        ("models.gpt-4.1.timeout=3", "unknown key models.gpt-4.1.timeout; expected models.NAME.KEY, without a dot"),
+        (
+            "users.kind=a-b:C",
+            "users.kind is not valid; got a-b:C; expected one of: support, bargaining, replay, llm or pack",
+        ),
     ],
 )
 def test_a_wrong_override_is_one_plain_line(override, message):
@@ -122,6 +137,29 @@ def test_a_wrong_override_is_one_plain_line(override, message):
 )
 def test_a_wrong_file_is_one_plain_line(text, message, tmp_path):
     assert problem(text=text, tmp_path=tmp_path).startswith(message)
+
+
+def test_the_largest_seed():
+    assert load_config(None, [f"run.seed={2**63 - 1}"]).run.seed == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-proj-SECRET", "sk.SECRET", "1SECRET", "SECRET KEY", "[SECRET]", "{SECRET: 1}", "ÄSECRET"]
+)
+def test_a_key_typed_where_its_variable_belongs_is_not_shown(key, tmp_path):
+    message = problem(text=f"models: {{a: {{url: 'http://h/v1', name: b, key_env: {key}}}}}", tmp_path=tmp_path)
+    assert message == "models.a.key_env is not valid; expected the name of an environment variable or null"
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "_k1", "null"])
+def test_the_name_of_a_variable(name, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"models: {{a: {{url: 'http://h/v1', name: b, key_env: {name}}}}}")
+    assert load_config(tmp_path / "a.yaml").models["a"].key_env == (None if name == "null" else name)
+
+
+def test_a_model_with_a_dot_in_its_name(tmp_path):
+    told = "models.gpt-4.1 has a dot in its name, which no override could reach; expected models.gpt-4-1, and what"
+    assert problem(text=f"models: {{gpt-4.1: {MODEL}}}", tmp_path=tmp_path).startswith(told)
 
 
 def test_a_section_that_is_no_mapping_stays_wrong_when_overridden(tmp_path):
@@ -171,6 +209,63 @@ def test_keys_that_contradict_each_other(overrides, message):
 )
 def test_neighbours_of_the_contradictions_are_fine(overrides):
     load_config(None, overrides)
+
+
+@pytest.mark.parametrize("judge", ["support", "bargaining"])
+def test_own_users_get_no_judge_of_another_world(judge):
+    message = problem("users.kind=own:User", "teacher.replay=0", f"judge.kind={judge}")
+    assert message == (
+        f"judge.kind={judge} cannot judge own:User users; expected judge.kind=contrast, llm or a class of yours"
+    )
+
+
+# World, what asks a language model about its talks, the domain that does not fit and the one that does.
+WRONG_DOMAINS = [
+    ("support", LLM_JUDGE, "negotiation", "support"),
+    ("bargaining", LLM_JUDGE, "support", "negotiation"),
+    ("support", ("eval.judge=a",), "negotiation", "support"),
+    ("bargaining", ("judge.kind=bargaining", "eval.judge=a"), "support", "negotiation"),
+]
+
+
+@pytest.mark.parametrize(("world", "judge", "wrong", "right"), WRONG_DOMAINS)
+def test_a_language_model_judges_an_embedded_world_by_its_own_prompts(world, judge, wrong, right, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"models: {{a: {MODEL}}}")
+    given = [f"users.kind={world}", *judge]
+    with pytest.raises(ConfigError, match=f"would have a .* judge {world} users by .*; expected users.domain={right}"):
+        load_config(path, [*given, f"users.domain={wrong}"])
+    assert load_config(path, [*given, f"users.domain={right}"]).users.domain == right
+
+
+# A key that decides nothing: where it is met, and where it is right.
+IDLE = {
+    "users.files=[a]": (OWN, REPLAY),
+    "users.importer=m:f": (OWN, REPLAY),
+    "users.options={a: 1}": ((), OWN),
+    "users.neighbours=3": (OWN, REPLAY),
+    "users.max_opening=3": ((*LLM_USERS, *LLM_JUDGE), REPLAY),
+    "users.models=[a]": ((), (*LLM_USERS, *LLM_JUDGE)),
+    "users.mode=one_call": (REPLAY, (*LLM_USERS, *LLM_JUDGE)),
+    "users.personas=false": (OWN, (*LLM_USERS, *LLM_JUDGE)),
+    "eval.models=[a]": ((), (*LLM_USERS, *LLM_JUDGE)),
+    "judge.model=a": ((), LLM_JUDGE),
+    "judge.tie=0.1": ((), ("judge.kind=contrast",)),
+    "judge.options={a: 1}": ((), ("judge.kind=own:Judge",)),
+    "sft.importer=m:f": ((), ("sft.files=[a]",)),
+}
+
+
+@pytest.mark.parametrize("override", IDLE)
+def test_a_key_that_decides_nothing_is_a_slip(override, tmp_path):
+    where_idle, where_right = IDLE[override]
+    path, key = tmp_path / "run.yaml", override.partition("=")[0]
+    path.write_text(f"models: {{a: {MODEL}}}")
+    with pytest.raises(ConfigError, match=f"^{key} is given; expected .* with it, or no {key}$"):
+        load_config(path, [*where_idle, override])
+    config = load_config(path, [*where_right, override])
+    path.write_text(config.to_yaml())
+    assert load_config(path) == config
 
 
 @settings(max_examples=60, deadline=None, phases=[Phase.generate])

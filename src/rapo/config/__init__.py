@@ -4,6 +4,7 @@ Loads no torch, so that a typing error costs no waiting. Paths are relative to t
 """
 
 from rapo.config.load import ConfigRow, describe_config, load_config
-from rapo.config.sections import WORLDS, Calls, ModelSpec, Population, RunConfig
+from rapo.config.run_config import RunConfig
+from rapo.config.sections import WORLDS, Calls, ModelSpec, Population
 
 __all__ = ["WORLDS", "Calls", "ConfigRow", "ModelSpec", "Population", "RunConfig", "describe_config", "load_config"]

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from rapo import yaml_text
-from rapo.config.sections import ModelSpec, RunConfig, Section
+from rapo.config.run_config import RunConfig
+from rapo.config.sections import ModelSpec, Section
 from rapo.config.type_words import type_words
 from rapo.errors import ConfigError
 
@@ -71,11 +72,15 @@ def _explain(error: Mapping[str, Any]) -> ConfigError:
         return _unknown(".".join(location))
     known = _fields().get(_pattern(key))
     expected = type_words(known[0]) if known else "a mapping of its keys"
-    return ConfigError(f"{key} is not valid", got=yaml_text.show(error["input"]), expected=expected)
+    # What stands where the name of a variable should may be the key itself.
+    got = None if location[-1] == "key_env" else yaml_text.show(error["input"])
+    return ConfigError(f"{key} is not valid", got=got, expected=expected)
 
 
 def _unknown(key: str) -> ConfigError:
     section, _, name = key.rpartition(".")
+    if section.startswith("models.") and section.count(".") > 1:
+        return ConfigError(f"unknown key {key}", expected="models.NAME.KEY, without a dot in NAME")
     fields = _fields()
     scores = {known: _alike(key, known) for known in RunConfig.model_fields if not section}
     for known in fields:

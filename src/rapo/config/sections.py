@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rapo import prompts, yaml_text
+from rapo import prompts
 from rapo.errors import ConfigError
 
 Count = Annotated[int, Field(ge=1)]
@@ -20,7 +20,10 @@ OpenShare = Annotated[float, Field(gt=0, le=1)]
 InnerShare = Annotated[float, Field(ge=0, lt=1)]
 File = Annotated[Path, Field(strict=False)]
 Files = Annotated[tuple[File, ...], Field(strict=False)]
-DottedPath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
+# The titles are the words an error uses.
+DottedPath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$", title="package.module:Name")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", title="the name of an environment variable")]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Options = dict[str, Any]
 WORLDS = ("support", "bargaining")
@@ -38,7 +41,7 @@ class Run(Section):
     """Where and on what the run computes."""
 
     dir: File = Field(default=Path("runs/run"), description="folder that receives everything the run writes")
-    seed: Whole = Field(default=0, description="decides every random choice of the run")
+    seed: Seed = Field(default=0, description="decides every random choice of the run")
     threads: Count = Field(default=2, description="CPU threads of torch")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the policy computes")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the weights")
@@ -95,7 +98,7 @@ class ModelSpec(Section):
     url: str | None = Field(default=None, description="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
     path: str | None = Field(default=None, description="Hugging Face folder or hub id, run in this process instead")
     name: str = Field(default="", description="model name the endpoint is asked for")
-    key_env: str | None = Field(default=None, description="environment variable that holds the endpoint's key")
+    key_env: Variable | None = Field(default=None, description="environment variable that holds the endpoint's key")
     temperature: Weight = Field(default=1.0, description="sampling temperature")
     max_tokens: Count = Field(default=1024, description="longest answer, in tokens")
     concurrency: Count = Field(default=16, description="most calls under way at once; in this process: the batch")
@@ -140,7 +143,7 @@ class Users(Section):
     importer: DottedPath | None = Field(default=None, description="function of yours that reads users.files into rows")
     neighbours: Count = Field(default=32, description="replay: most similar logged turns that answer for the user")
     max_opening: Count = Field(default=12, description="replay: most messages already said when a dialogue starts")
-    domain: Literal["support", "negotiation"] = Field(default="support", description="llm: which prompts and scale")
+    domain: Literal["support", "negotiation"] = Field(default="support", description="language models: which prompts")
     models: Names = Field(default=(), description="llm: who plays the users, names of models")
     mode: Literal["two_calls", "one_call"] = Field(default="two_calls", description="llm: appraise, then speak")
     personas: bool = Field(default=True, description="llm: give users without a persona a sampled one")
@@ -237,91 +240,3 @@ class Eval(Section):
     exploits: bool = Field(default=True, description="also look for replies that please the simulator only")
     models: Names = Field(default=(), description="llm: who plays the users then; empty takes users.models")
     judge: str | None = Field(default=None, description="one of models that rates finished dialogues; null: none")
-
-
-class RunConfig(Section):
-    """Everything that decides a run, one section per part of it."""
-
-    run: Run = Run()
-    policy: Policy = Policy()
-    sft: Sft = Sft()
-    gate: Gate = Gate()
-    users: Users = Users()
-    play: Play = Play()
-    select: Select = Select()
-    branch: Branch = Branch()
-    judge: Judge = Judge()
-    correct: Correct = Correct()
-    update: Update = Update()
-    teacher: Teacher = Teacher()
-    train: Train = Train()
-    eval: Eval = Eval()
-    models: dict[str, ModelSpec] = {}
-    calls: Calls = Calls()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        """Raise ConfigError when keys that are each right contradict each other."""
-        for broken, what, expected in _contradictions(self):
-            if broken:
-                raise ConfigError(what, expected=expected)
-        return self
-
-    def to_yaml(self) -> str:
-        """The resolved config; loading it gives an equal config."""
-        return yaml_text.dump(self.model_dump(mode="json"))
-
-
-def _contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
-    """Whether each contradiction is met, what it is, and what was expected."""
-    return [*_user_contradictions(c), *_model_contradictions(c), *_learning_contradictions(c)]
-
-
-def _user_contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
-    users, judge = c.users.kind, c.judge.kind
-    embedded, own = users in WORLDS, ":" in users
-    return [
-        (users == "replay" and not c.users.files, "users.kind=replay has no users.files", "a list of dialogue logs"),
-        (users == "llm" and not c.users.files, "users.kind=llm has no users.files", "a list of scenario files"),
-        (embedded and bool(c.users.files), "users.files is given", "users.kind=replay or llm with it"),
-        (
-            judge in WORLDS and judge != users and not own,
-            f"judge.kind={judge} cannot judge {'replayed' if users == 'replay' else users} users",
-            f"judge.kind={'llm' if users == 'llm' else users if embedded else 'contrast'}",
-        ),
-        (bool(c.users.options) and not own, "users.options is given", "users.kind=package.module:Name with it"),
-        (
-            bool(c.judge.options) and ":" not in judge,
-            "judge.options is given",
-            "judge.kind=package.module:Name with it",
-        ),
-        (
-            not embedded and c.teacher.replay > 0,
-            f"teacher.replay has no examples for {'replayed' if users == 'replay' else users} users",
-            "teacher.replay=0",
-        ),
-    ]
-
-
-def _model_contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
-    named = [("users.models", name) for name in c.users.models] + [("eval.models", name) for name in c.eval.models]
-    named += [(key, name) for key, name in (("judge.model", c.judge.model), ("eval.judge", c.eval.judge)) if name]
-    unknown = [(key, name) for key, name in named if name not in c.models]
-    known = f"one of: {', '.join(c.models)}" if c.models else "a section models that describes it"
-    return [
-        *((True, f"{key} is not valid; got {name}", known) for key, name in unknown),
-        (c.users.kind == "llm" and not c.users.models, "users.kind=llm has no users.models", "names of models"),
-        (c.judge.kind == "llm" and c.judge.model is None, "judge.kind=llm has no judge.model", "the name of a model"),
-    ]
-
-
-def _learning_contradictions(c: RunConfig) -> list[tuple[bool, str, str]]:
-    p, u = c.policy, c.update
-    kept, distils = c.select.share * c.play.dialogues * c.play.turns, u.micro > 0 and u.along == "corrections"
-    return [
-        (not p.path and p.hidden % (2 * p.heads) != 0, f"policy.hidden={p.hidden}", "a multiple of twice policy.heads"),
-        (not p.path and p.max_tokens >= p.max_context, f"policy.max_tokens={p.max_tokens}", "less than max_context"),
-        (u.macro == u.micro == 0, "update.macro and update.micro are both 0", "one of them above 0"),
-        (distils and c.correct.below == 0, "correct.below=0 leaves update.along=corrections empty", "more than 0"),
-        (kept < 1, f"select.share={c.select.share}", "a share that keeps a turn of play.dialogues x play.turns"),
-    ]

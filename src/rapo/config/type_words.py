@@ -14,12 +14,12 @@ def type_words(annotation: Any) -> str:
     bounds: dict[str, float] = {}
     if typing.get_origin(annotation) is Annotated:
         annotation, *extras = typing.get_args(annotation)
+        if titles := [extra.title for extra in extras if extra.title]:
+            return str(titles[0])
         for rule in (rule for extra in extras for rule in extra.metadata):
             bounds |= {
                 name: getattr(rule, name) for name in ("ge", "gt", "le", "lt", "min_length") if hasattr(rule, name)
             }
-            if getattr(rule, "pattern", None):
-                return "package.module:Name"
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return f"one of: {', '.join(args)}"
