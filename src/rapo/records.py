@@ -59,11 +59,11 @@ class RunDirectory:
         """Start a run in a new or empty folder; raises RunError when it holds something or cannot be written."""
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            _refuse_used(path)
+            refuse_used(path)
             run = cls(path, _lock(path))
             # Another process may have started a run between the look and the lock.
             with _closing_on_error(run):
-                _refuse_used(path)
+                refuse_used(path)
                 atomic_write(path / "config.yaml", config.to_yaml())
         return run
 
@@ -256,7 +256,8 @@ def is_left_over(name: str) -> bool:
     return name == "lock" or name.startswith("journal.sqlite")
 
 
-def _refuse_used(path: Path) -> None:
+def refuse_used(path: Path) -> None:
+    """Raise RunError when a folder holds anything that keeps a run from beginning there."""
     # A journal of answers that were paid for before the run began, in an evaluation or a start that failed, is welcome.
     used = sorted(entry.name for entry in path.iterdir() if not is_left_over(entry.name))
     if "config.yaml" in used:

@@ -42,4 +42,5 @@ def tried(what: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
 def failed(what: str, error: RapoError) -> Finding:
     """An error as a finding."""
     text, fix = str(error), error.fix or ""
-    return Finding(what, "fail", text.removesuffix(fix).rstrip("; "), fix or f"expected {error.expected}")
+    expected = f"expected {error.expected}" if error.expected else "mend it and check again"
+    return Finding(what, "fail", text.removesuffix(fix).rstrip("; "), fix or expected)

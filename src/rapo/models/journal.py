@@ -231,14 +231,15 @@ class Journal:
             ).fetchall()
         return {role: Totals(*counts) for role, *counts in rows}
 
-    def averages(self) -> dict[str, Average]:
-        """What an answered attempt of each role took on average."""
+    def averages(self) -> dict[tuple[Role, str], Average]:
+        """What an answered attempt took on average, by role and the first word of its purpose, such as "user"."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT role, avg(ended - started), avg(prompt_tokens), avg(completion_tokens), avg(cost)"
-                " FROM attempts WHERE outcome = 'answered' GROUP BY role"
+                "SELECT t.role, substr(a.purpose, 1, instr(a.purpose || '.', '.') - 1), avg(t.ended - t.started),"
+                " avg(t.prompt_tokens), avg(t.completion_tokens), avg(t.cost)"
+                " FROM attempts t JOIN answers a USING (key) WHERE t.outcome = 'answered' GROUP BY 1, 2"
             ).fetchall()
-        return {role: Average(*means) for role, *means in rows}
+        return {(role, word): Average(*means) for role, word, *means in rows}
 
     def _answers(self, keys: Iterable[str]) -> dict[str, ChatAnswer | None]:
         found: dict[str, ChatAnswer | None] = {}
