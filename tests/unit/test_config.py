@@ -144,14 +144,14 @@ def test_the_largest_seed():
 
 
 @pytest.mark.parametrize(
-    "key", ["sk-proj-SECRET", "sk.SECRET", "1SECRET", "SECRET KEY", "[SECRET]", "{SECRET: 1}", "ÄSECRET"]
+    "key", ["sk-proj-SECRET", "hf_aSECRET", "sk.SECRET", "1SECRET", "SECRET KEY", "[SECRET]", "{SECRET: 1}", "ÄSECRET"]
 )
 def test_a_key_typed_where_its_variable_belongs_is_not_shown(key, tmp_path):
     message = problem(text=f"models: {{a: {{url: 'http://h/v1', name: b, key_env: {key}}}}}", tmp_path=tmp_path)
-    assert message == "models.a.key_env is not valid; expected the name of an environment variable or null"
+    assert message == "models.a.key_env is not valid; expected the name of an environment variable, in capitals or null"
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "_k1", "null"])
+@pytest.mark.parametrize("name", ["API_KEY", "_K1", "null"])
 def test_the_name_of_a_variable(name, tmp_path):
     (tmp_path / "a.yaml").write_text(f"models: {{a: {{url: 'http://h/v1', name: b, key_env: {name}}}}}")
     assert load_config(tmp_path / "a.yaml").models["a"].key_env == (None if name == "null" else name)
