@@ -18,7 +18,7 @@ from rapo.check.roles import check_roles, needed_context, used_models, workers
 from rapo.config import RunConfig
 
 __all__ = ["Finding", "check"]
-SECONDS = 25.0  # after which no model is waited for
+SECONDS = 22.0  # after which no model is waited for
 
 
 def check(config: RunConfig) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ from rapo.check.findings import Finding, tried
 from rapo.config import WORLDS, RunConfig
 from rapo.data import load_conversations, load_scenarios
 from rapo.data.conversation import Loaded
-from rapo.measure import eval_users
 from rapo.parts import Parts
 from rapo.types import Scenario
 
@@ -93,6 +92,9 @@ def _users(config: RunConfig, parts: Parts) -> Iterator[Finding]:
 
 
 def _evaluation(config: RunConfig, parts: Parts) -> Iterator[Finding]:
+    # Loads torch, for which a check has to account.
+    from rapo.measure import eval_users
+
     counts = {name: len(users.scenarios(config.eval.dialogues, 0)) for name, users in eval_users(parts).items()}
     found = ", ".join(f"{count} dialogues with {name} users" for name, count in counts.items())
     yield Finding("evaluation users", "ok", found)
