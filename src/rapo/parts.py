@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from rapo import plugins
 from rapo.config import WORLDS, Population, RunConfig
-from rapo.errors import DataError, EndpointError
+from rapo.errors import DataError, EndpointError, RunError
 from rapo.hindsight.feedback import RewardModel
 from rapo.interact.users import UserSimulator
 from rapo.models.chat import ChatModel
@@ -134,7 +134,7 @@ class Parts:
         return {} if self._journal is None else self._journal.totals()
 
     def forget_unusable(self) -> None:
-        """Let answers that were missing or unusable be asked for again when the run goes on."""
+        """Let answers that this command found missing or unusable be asked for again when it goes on."""
         if self._journal is not None:
             self._journal.void_unusable()
 
@@ -142,7 +142,11 @@ class Parts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, EndpointError):
-            # What could not be had is asked for again when the command is given again.
-            self.forget_unusable()
-        self._opened.close()
+        with self._opened:
+            try:
+                if isinstance(error, EndpointError):
+                    # What could not be had is asked for again when the command is given again.
+                    self.forget_unusable()
+            except RunError as also:
+                # The error under way is the one to hear of first.
+                self.notice(str(also))

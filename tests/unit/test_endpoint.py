@@ -4,26 +4,19 @@ import asyncio
 import itertools
 import json
 import logging
-import sqlite3
 import threading
 import time
 import traceback
 
 import pytest
 
+from fast_endpoint import CANARY, PACE, connect, good, requests, rows, texts
 from fault_server import ALL, CONTENT, HOPELESS, TRANSPORT, FaultServer, always, closed_url, once
-from rapo.config.sections import Calls, ModelSpec
+from rapo.config.sections import Calls
 from rapo.errors import BudgetError, EndpointError, RunError
 from rapo.models.chat import ChatRequest, ask
-from rapo.models.endpoint import Endpoint
-from rapo.models.journal import Journal
-from rapo.models.journaled import Journaled
-from rapo.models.ledger import Account
-from rapo.models.retry import Timing
 from rapo.types import Message
 
-CANARY = "sk-canary-5f0c2a9e71"
-PACE = 30
 OUTCOMES = {
     "reset": "broken off",
     "truncated": "broken off",
@@ -36,32 +29,6 @@ OUTCOMES = {
     "wrong type": "malformed",
     "not a chat": "malformed",
 }
-# A clock that runs 30 times as fast: the rests between attempts are real, and short.
-FAST = Timing(now=lambda: time.monotonic() * PACE, sleep=lambda seconds: asyncio.sleep(seconds / PACE))
-
-
-def connect(path, url, calls=None, **spec):
-    defaults = {"url": url, "name": "m", "timeout": 20.0, "max_tokens": 20}
-    account = Account(Journal(path / "journal.sqlite"), "user", ModelSpec(**defaults | spec), calls or Calls())
-    told = []
-    return Journaled(Endpoint(account, label="helper", notice=told.append, timing=FAST), account), told
-
-
-def requests(count, schema=None):
-    return [ChatRequest((Message("user", f"question {i}"),), "test", i, schema) for i in range(count)]
-
-
-def texts(answers):
-    return [answer and answer.text for answer in answers]
-
-
-def good(count):
-    return [f"re: question {i}" for i in range(count)]
-
-
-def rows(path, sql):
-    with sqlite3.connect(path / "journal.sqlite") as db:
-        return db.execute(sql).fetchall()
 
 
 def about(*faults):
@@ -127,26 +94,30 @@ def test_the_endpoint_says_how_long_to_wait(tmp_path, fault):
         assert time.monotonic() - began >= 7.5 / PACE
 
 
-def test_an_endpoint_that_comes_back_has_cost_no_answer(tmp_path):
+@pytest.mark.parametrize(("breaker", "attempts"), [(4, 2), (1, 1)])
+def test_an_endpoint_that_comes_back_has_cost_no_answer(tmp_path, breaker, attempts):
     hits = itertools.count()
     with FaultServer(faults=lambda *_: "503" if next(hits) < 9 else None) as server:
-        model, _ = connect(tmp_path, server.url, Calls(breaker=4), attempts=2, concurrency=4)
+        model, _ = connect(tmp_path, server.url, Calls(breaker=breaker), attempts=attempts, concurrency=4)
         assert texts(ask(model, requests(30))) == good(30)
-        # Four failures, five probes in vain, and one attempt for each call.
-        assert server.count == 39
+        # Nine failures, of calls and probes, one probe that is answered, and one attempt for each call.
+        assert server.count == 40
 
 
-def test_a_single_call_waits_for_an_endpoint_that_is_not_there_yet(tmp_path):
+@pytest.mark.parametrize("count", [1, 120])
+def test_calls_wait_for_an_endpoint_that_is_not_there_yet(tmp_path, count):
     url = closed_url()
     server = FaultServer(port=int(url.split(":")[2].removesuffix("/v1")))
     timer = threading.Timer(0.3, server.__enter__)
     timer.start()
     try:
-        model, _ = connect(tmp_path, url, attempts=1)
-        assert texts(ask(model, requests(1))) == good(1)
+        # The free retries are fewer than the calls: none is used up.
+        model, _ = connect(tmp_path, url, Calls(retries=0.0), attempts=1, concurrency=count)
+        assert texts(ask(model, requests(count))) == good(count)
         totals = model.account.journal.totals()["user"]
-        # Whoever was not there is not paid: one question of two words, three words of answer.
-        assert (totals.calls, totals.prompt_tokens, totals.completion_tokens, server.count) == (1, 2, 3, 1)
+        # Whoever was not there is not paid: questions of two words, "Say hello." first, three words for each answer.
+        assert (totals.calls, totals.answers, server.count) == (count, count, count + 1)
+        assert (totals.prompt_tokens, totals.completion_tokens) == (2 * (count + 1), 3 * (count + 1))
         assert totals.attempts > 1
     finally:
         timer.join()
@@ -169,7 +140,8 @@ def test_what_cannot_get_better_ends_the_run_at_once(tmp_path, monkeypatch, faul
         model, _ = connect(tmp_path, server.url, key_env="HELPER_KEY", concurrency=1)
         with pytest.raises(EndpointError, match=words):
             ask(model, requests(3))
-        assert server.count == 1
+        # A 403 may be about what one request says: whether a harmless one is refused as well tells.
+        assert server.count == (2 if fault == "403" else 1)
 
 
 @pytest.mark.parametrize("fault", CONTENT)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -9,13 +10,15 @@ from dataclasses import replace
 
 import pytest
 
+from rapo.config import RunConfig
 from rapo.config.sections import Calls, ModelSpec
-from rapo.errors import BudgetError, RunError
+from rapo.errors import BudgetError, EndpointError, RunError
 from rapo.models import owner
 from rapo.models.chat import ChatAnswer, ChatRequest, Scripted, ask
 from rapo.models.journal import Journal, Totals, request_key
 from rapo.models.journaled import Journaled
 from rapo.models.ledger import Account
+from rapo.parts import Parts
 from rapo.types import Message
 
 SPEC = ModelSpec(url="http://127.0.0.1:1/v1", name="m", max_tokens=100, price_in=2.0, price_out=10.0)
@@ -27,6 +30,10 @@ def request(text: str = "hi", **changes) -> ChatRequest:
 
 def account(path, calls: Calls | None = None, spec: ModelSpec = SPEC) -> Account:
     return Account(Journal(path / "journal.sqlite"), "user", spec, calls or Calls())
+
+
+def journaled(model, mine: Account, told: list[str] | None = None) -> Journaled:
+    return Journaled(model, mine, [].append if told is None else told.append)
 
 
 class Counting:
@@ -56,34 +63,49 @@ def test_the_key_is_what_is_asked_of_whom_and_not_where():
 def test_what_was_answered_is_never_asked_again_by_anybody(tmp_path):
     model = Counting()
     requests = [request("a"), request("b"), request("a")]
-    first = ask(Journaled(model, account(tmp_path)), requests)
+    first = ask(journaled(model, account(tmp_path)), requests)
     assert [answer.text for answer in first] == ["A", "B", "A"]
     assert len(model.asked) == 2
-    assert ask(Journaled(model, account(tmp_path)), requests) == first
+    assert ask(journaled(model, account(tmp_path)), requests) == first
     assert len(model.asked) == 2
+
+
+def test_what_another_run_had_to_do_without_is_not_forgotten(tmp_path):
+    theirs, mine = account(tmp_path), account(tmp_path)
+    model = journaled(Counting(lambda one: None if "lost" in one.messages[-1].content else "bad"), theirs)
+    ask(model, [request("lost"), request("lost too"), request("bad")])
+    model.reject([request("bad")])
+    assert mine.journal.void_unusable() == 0
+    # A run that stopped and goes on meets its gaps again.
+    assert ask(journaled(Counting(), mine), [request("lost")]) == [None]
+    assert mine.journal.void_unusable() == 1
+    assert ask(journaled(Counting(), mine), [request("lost")])[0].text == "LOST"
+    assert ask(journaled(Counting(), mine), [request("lost too"), request("bad")])[0] is None
+    # One of them is answered by now.
+    assert theirs.journal.void_unusable() == 2
 
 
 def test_an_answer_is_on_disk_before_it_is_used(tmp_path):
-    answers = Journaled(Counting(), account(tmp_path)).answers([request("a"), request("b")])
+    answers = journaled(Counting(), account(tmp_path)).answers([request("a"), request("b")])
     next(answers)
     other = Counting()
-    assert ask(Journaled(other, account(tmp_path)), [request("a")])[0].text == "A"
+    assert ask(journaled(other, account(tmp_path)), [request("a")])[0].text == "A"
     assert other.asked == []
 
 
 def test_a_failed_request_replays_as_none_until_it_is_voided(tmp_path):
     failing, working = Counting(lambda _: None), Counting()
     mine = account(tmp_path)
-    assert ask(Journaled(failing, mine), [request()]) == [None]
-    assert ask(Journaled(working, mine), [request()]) == [None]
+    assert ask(journaled(failing, mine), [request()]) == [None]
+    assert ask(journaled(working, mine), [request()]) == [None]
     assert mine.journal.void_unusable() == 1
-    assert ask(Journaled(working, mine), [request()])[0].text == "HI"
+    assert ask(journaled(working, mine), [request()])[0].text == "HI"
     totals = mine.journal.totals()["user"]
     assert (totals.calls, totals.answers, totals.failed) == (2, 1, 1)
 
 
 def test_a_rejected_answer_stays_until_it_is_voided_and_its_cost_stays_for_ever(tmp_path):
-    model = Journaled(counting := Counting(), account(tmp_path))
+    model = journaled(counting := Counting(), account(tmp_path))
     ask(model, [request("a"), request("b")])
     model.reject([request("a")])
     assert ask(model, [request("a")])[0].text == "A"
@@ -98,9 +120,9 @@ def test_a_rejected_answer_stays_until_it_is_voided_and_its_cost_stays_for_ever(
 
 def test_strange_text_survives(tmp_path):
     text = "\0 ' ; -- ☃ 😀 \u202e" + "x" * 100_000
-    model = Journaled(Scripted("m", lambda _: text), account(tmp_path))
+    model = journaled(Scripted("m", lambda _: text), account(tmp_path))
     assert ask(model, [request("\ud800")])[0].text == text
-    assert ask(Journaled(Counting(), account(tmp_path)), [request("\ud800")])[0].text == text
+    assert ask(journaled(Counting(), account(tmp_path)), [request("\ud800")])[0].text == text
 
 
 def test_an_attempt_is_written_at_its_worst_and_settled_at_its_cost(tmp_path):
@@ -138,6 +160,17 @@ def test_no_attempt_starts_that_could_exceed_the_budget(tmp_path, calls, name, u
     assert mine.journal.totals()["user"].attempts == 2
 
 
+def test_a_model_in_this_process_uses_up_no_budget(tmp_path):
+    here = ModelSpec(path="/m", price_in=1.0)
+    mine = account(tmp_path, calls := Calls(max_calls=1, max_tokens=150, max_cost=0.0011), here)
+    ask(journaled(Counting(lambda _: "x" * 99), mine), [request(str(i)) for i in range(100)])
+    assert mine.journal.totals()["user"].prompt_tokens == 300
+    number = account(tmp_path, calls).start(request(), 50, first=True)
+    assert number == 1
+    # One row for people: 300 tokens read here, and 50 reserved there.
+    assert mine.journal.totals()["user"].prompt_tokens == 350
+
+
 def test_a_freed_reservation_can_be_spent(tmp_path):
     mine = account(tmp_path, Calls(max_tokens=150))
     number = mine.start(request(), 50, first=True)
@@ -161,7 +194,7 @@ def test_what_a_dead_process_left_is_settled_and_its_claims_are_void(tmp_path):
         assert db.execute("SELECT outcome, prompt_tokens, completion_tokens FROM attempts").fetchall() == [
             ("killed", 50, 100)
         ]
-    assert ask(Journaled(Counting(), mine), [request()])[0].text == "HI"
+    assert ask(journaled(Counting(), mine), [request()])[0].text == "HI"
     dead.wait()
 
 
@@ -176,8 +209,11 @@ def test_a_request_under_way_in_another_live_process_is_waited_for(tmp_path, mon
         timer = threading.Timer(0.4, lambda: other.store(request(), ChatAnswer("theirs")))
         timer.start()
         model = Counting()
-        assert ask(Journaled(model, account(tmp_path)), [request()])[0].text == "theirs"
+        told: list[str] = []
+        assert ask(journaled(model, account(tmp_path), told), [request()])[0].text == "theirs"
         assert model.asked == []
+        assert len(told) == 1
+        assert f"process {sleeper.pid} on '{socket.gethostname()}'" in told[0]
         timer.join()
     finally:
         sleeper.communicate(b"\n")
@@ -192,16 +228,19 @@ def test_a_claim_from_elsewhere_ends_with_its_lease(tmp_path):
     assert mine.journal.take(SPEC, "user", {mine.key(request()): request()}).mine == frozenset()
     with sqlite3.connect(tmp_path / "journal.sqlite") as db:
         db.execute("UPDATE answers SET expires = 5")
-    assert ask(Journaled(Counting(), mine), [request()])[0].text == "HI"
+    assert ask(journaled(Counting(), mine), [request()])[0].text == "HI"
     # The late answer of the first asker changes nothing: what was used is what is kept.
     assert other.store(request(), ChatAnswer("late")).text == "HI"
     other.finish(number, request(), "answered", tokens=(1, 1), answer=ChatAnswer("late"))
-    assert ask(Journaled(Counting(), mine), [request()])[0].text == "HI"
+    assert ask(journaled(Counting(), mine), [request()])[0].text == "HI"
 
 
-def test_an_asker_that_stops_leaves_no_claims(tmp_path):
+@pytest.mark.parametrize("known", [False, True])
+def test_an_asker_that_stops_leaves_no_claims(tmp_path, known):
     mine = account(tmp_path)
-    answers = Journaled(Counting(), mine).answers([request("a"), request("b")])
+    if known:
+        ask(journaled(Counting(), mine), [request("a")])
+    answers = journaled(Counting(), mine).answers([request("a"), request("b")])
     next(answers)
     answers.close()
     with sqlite3.connect(tmp_path / "journal.sqlite") as db:
@@ -227,7 +266,7 @@ def test_a_file_that_is_no_journal_is_refused_in_one_line(tmp_path, make, messag
 
 def test_an_empty_file_becomes_a_journal(tmp_path):
     (tmp_path / "journal.sqlite").touch()
-    assert ask(Journaled(Counting(), account(tmp_path)), [request()])[0].text == "HI"
+    assert ask(journaled(Counting(), account(tmp_path)), [request()])[0].text == "HI"
 
 
 def test_a_full_disk_is_one_line(tmp_path):
@@ -235,4 +274,59 @@ def test_a_full_disk_is_one_line(tmp_path):
     pages = mine.journal._db.execute("PRAGMA page_count").fetchone()[0]
     mine.journal._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(RunError, match="cannot be written; got database or disk is full"):
-        ask(Journaled(Counting(lambda _: "x" * 100_000), mine), [request()])
+        ask(journaled(Counting(lambda _: "x" * 100_000), mine), [request()])
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    mine = account(tmp_path)
+    requests = [request(f"{i}" * 300) for i in range(60)]
+    ask(journaled(Counting(lambda _: "x" * 500), mine), requests)
+    # All but what opening it reads: the list of tables, and of attempts under way.
+    (kept,) = mine.journal._db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'open_attempts'").fetchone()
+    (size,) = mine.journal._db.execute("PRAGMA page_size").fetchone()
+    mine.journal.close()
+    path = tmp_path / "journal.sqlite"
+    content = path.read_bytes()
+    pages = [content[start : start + size] for start in range(0, len(content), size)]
+    path.write_bytes(b"".join(page if n in (1, kept) else b"\xff" * size for n, page in enumerate(pages, start=1)))
+    damaged = Journal(path)
+    for look in (lambda: damaged.answer("x"), damaged.totals, damaged.averages):
+        with pytest.raises(RunError, match=r"cannot be read; got .*malformed"):
+            look()
+
+
+class Interrupted:
+    """A database in the middle of whose next command somebody presses Ctrl-C."""
+
+    def __init__(self, db: sqlite3.Connection):
+        self._db, self._pressed = db, False
+
+    def __getattr__(self, name):
+        return getattr(self._db, name)
+
+    def execute(self, sql, *more):
+        found = self._db.execute(sql, *more)
+        if not self._pressed:
+            self._pressed = True
+            raise KeyboardInterrupt
+        return found
+
+
+def test_an_interrupted_transaction_ends(tmp_path):
+    journal = account(tmp_path).journal
+    journal._db = Interrupted(journal._db)
+    with pytest.raises(KeyboardInterrupt):
+        journal.release(["x"])
+    journal.release(["x"])
+
+
+def test_the_error_under_way_is_heard_also_where_nothing_can_be_forgotten(tmp_path):
+    told: list[str] = []
+    with pytest.raises(EndpointError, match="away"), Parts(RunConfig(), tmp_path, told.append) as parts:
+        journal = parts.journal
+        journal._db.execute("PRAGMA query_only = 1")
+        journal.answer("x")
+        raise EndpointError("away")
+    assert "cannot be written" in told[0]
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        journal._db.execute("SELECT 1")

@@ -40,6 +40,7 @@ def test_the_bound_of_the_backoff_doubles_up_to_half_a_minute():
         ("nan", 0),
         ("inf", 60),
         ("soon", 0),
+        ("Mon, 20 Nov 99999999999999 10:00:00 GMT", 0),
         # 1000 s after the epoch it is 990 s, 1020 s and 2000 s.
         (formatdate(990, usegmt=True), 0),
         (formatdate(1020, usegmt=True), 20),

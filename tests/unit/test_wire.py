@@ -83,8 +83,8 @@ def test_what_does_not_call_itself_json_is_no_answer():
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [(s, Verdict.RETRY) for s in (408, 409, 425, 429, 500, 502, 503, 504, 529)]
-    + [(s, Verdict.REFUSED) for s in (400, 413, 422)]
-    + [(s, Verdict.HOPELESS) for s in (301, 307, 401, 402, 403, 404, 405)],
+    + [(s, Verdict.REFUSED) for s in (400, 403, 413, 422)]
+    + [(s, Verdict.HOPELESS) for s in (301, 307, 401, 402, 404, 405)],
 )
 def test_a_status_says_what_can_be_done_and_costs_nothing(status, verdict):
     reply = read(status, {"location": "http://elsewhere"}, b'{"error": {"message": "why"}}', SPEC, 50)

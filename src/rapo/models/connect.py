@@ -38,7 +38,7 @@ def connect(
         ModelError: a model for this process cannot be loaded.
     """
     account = Account(journal, role, spec, calls)
-    return Journaled(_model(account, label, notice, run or Run()), account)
+    return Journaled(_model(account, label, notice, run or Run()), account, notice)
 
 
 def _model(account: Account, label: str, notice: Callable[[str], None], run: Run) -> ChatModel:

@@ -1,8 +1,9 @@
 """A language model behind an OpenAI-compatible endpoint, asked as if money and nights depended on it.
 
 Every attempt has one deadline for everything, whatever the server drips; it is in the ledger before it is sent, and its
-answer is in the journal before anybody sees it. Failed attempts are repeated within limits per call and per run; an
-endpoint that fails for all gets rests, and the run stops when it stays away.
+answer is in the journal before anybody sees it. Failed attempts are repeated within limits per call and per run. After
+many failures in a row the endpoint gets rests, and a harmless question tells whether it is down, which ends the run, or
+whether the calls are to blame, which end without an answer.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
-from rapo.errors import EndpointError, RapoError
+from rapo.errors import EndpointError
 from rapo.models import wire
 from rapo.models.background import stream
 from rapo.models.chat import ChatAnswer, ChatRequest
 from rapo.models.ledger import Account
 from rapo.models.retry import Breaker, Timing, backoff, retry_after
 from rapo.models.wire import Reply, Verdict
+from rapo.types import Message
 
 # Servers that need no key are often given a word such as EMPTY, which an answer may well contain.
 _SHORTEST_SECRET = 8
+_LONGEST_DETAIL = 300
+# Asked where a failure may be the fault of what a call says: nothing in this can be.
+_PROBE = ChatRequest((Message("user", "Say hello."),), "probe", 0)
 
 
 class Endpoint:
@@ -85,7 +90,8 @@ class Endpoint:
                 for place, request in calls:
                     try:
                         emit((place, await _Call(self, client, stop, request).answer()))
-                    except RapoError as error:
+                    # Also what no one foresaw: the others are paid for, and end in the journal.
+                    except Exception as error:
                         stop.error = stop.error or error
                         return
 
@@ -129,13 +135,6 @@ class Endpoint:
             self._noticed.add(topic)
             self._notice(f"{self._where()} {''.join(c if c.isprintable() else ' ' for c in text)}")
 
-    def refuse(self, reply: Reply) -> None:
-        """Take note of a refused request; raise EndpointError when the endpoint has refused many and taken none."""
-        self.refusals += 1
-        if not self.accepts and self.refusals >= self.account.calls.breaker:
-            raise self.hopeless(reply)
-        self.tell("refused", f"refuses a request, which stays without an answer: {reply.detail}")
-
     def hopeless(self, reply: Reply) -> EndpointError:
         """The error for a reply after which no call can succeed."""
         where, models = self._where(), f"models.{self._label}"
@@ -169,7 +168,7 @@ class Endpoint:
 class _Stop:
     """Why no attempt of a batch may start any more."""
 
-    error: RapoError | None = None
+    error: Exception | None = None
 
     def check(self) -> None:
         """Raise the reason, if there is one."""
@@ -206,22 +205,22 @@ class _Call:
         schema = end.schemas and self.request.schema is not None
         asked = schema
         while True:
-            reply = await self._guarded(schema)
+            reply = await self._guarded(self.request, schema=schema)
             if reply.verdict is Verdict.ANSWERED:
-                end.accepts = True
                 if asked and not schema and end.schemas:
                     end.schemas = False
                     end.tell("schema", "takes no JSON schema: it is asked for JSON in words only")
                 return reply.answer
             if reply.verdict is Verdict.REFUSED:
-                if not schema or spec.json_schema == "on":
-                    end.refuse(reply)
+                if not schema or spec.json_schema == "on" or reply.status == 403:
+                    await self._refused(reply)
                     break
                 schema = False
-            # An outage is the endpoint's: it uses up no call's attempts.
-            elif not end.breaker.open:
+            # Where nobody listens, no call is to blame.
+            elif reply.outcome != "unreachable":
                 failures += 1
-                if failures >= spec.attempts or not self._may_retry():
+                # An endpoint at rest may be the one to blame: one attempt more, once it has answered somebody.
+                if failures >= spec.attempts + end.breaker.open or not self._may_retry():
                     break
                 pause = max(backoff(failures, end.timing), retry_after(reply.after, end.timing))
                 await end.timing.rest(pause, self.stop.check)
@@ -232,12 +231,28 @@ class _Call:
         account = self.endpoint.account
         return account.journal.retries.take(account.calls.retries)
 
-    async def _guarded(self, schema: bool) -> Reply:
-        """One attempt when the breaker lets it through; the breaker hears how it ended."""
+    async def _refused(self, reply: Reply) -> None:
+        """Take note of a refusal; raise EndpointError where it is not for what the request says."""
         end = self.endpoint
-        probe = await end.breaker.enter(self.stop.check)
+        end.refusals += 1
+        many = not end.accepts and end.refusals >= end.account.calls.breaker
+        if reply.status == 403 or many:
+            probe = await self._guarded(_PROBE, schema=False)
+            if probe.verdict is Verdict.REFUSED:
+                raise end.hopeless(reply)
+        end.tell("refused", f"refuses a request, which stays without an answer: {reply.detail}")
+
+    async def _guarded(self, request: ChatRequest, *, schema: bool) -> Reply:
+        """One attempt once the endpoint is up, which only the question that no call can spoil tells."""
+        while await self.endpoint.breaker.enter(self.stop.check):
+            await self._heard(_PROBE, schema=False, probe=True)
+        return await self._heard(request, schema=schema, probe=False)
+
+    async def _heard(self, request: ChatRequest, *, schema: bool, probe: bool) -> Reply:
+        """One attempt; the breaker hears how it ended."""
+        end = self.endpoint
         try:
-            reply = await self._attempt(schema)
+            reply = await self._attempt(request, schema)
             if reply.verdict is Verdict.HOPELESS:
                 raise end.hopeless(reply)
         except BaseException:
@@ -245,27 +260,27 @@ class _Call:
             raise
         if reply.verdict is not Verdict.RETRY:
             end.breaker.succeed(probe)
+            end.accepts = end.accepts or reply.verdict is Verdict.ANSWERED
             return reply
         rest, absent = retry_after(reply.after, end.timing), reply.outcome == "unreachable"
         if (seconds := end.breaker.fail(probe, rest, absent=absent)) is not None:
             raise end.down(seconds, reply)
         return reply
 
-    async def _attempt(self, schema: bool) -> Reply:
+    async def _attempt(self, request: ChatRequest, schema: bool) -> Reply:
         """One HTTP request, in the ledger before and after."""
-        account, content = self.endpoint.account, wire.body(self.endpoint.spec, self.request, schema=schema)
+        account, content = self.endpoint.account, wire.body(self.endpoint.spec, request, schema=schema)
         # Before the ledger: without a key nothing is sent.
         self.endpoint.key()
-        number = account.start(self.request, len(content), first=not self.begun)
+        number = account.start(request, len(content), first=not self.begun)
         self.begun = True
         try:
             reply = self._redacted(await self._exchange(content))
         except BaseException:
-            account.finish(number, self.request, "cancelled")
+            account.finish(number, request, "cancelled")
             raise
-        account.finish(
-            number, self.request, reply.outcome, status=reply.status, tokens=reply.tokens, answer=reply.answer
-        )
+        answer = None if request is _PROBE else reply.answer
+        account.finish(number, request, reply.outcome, status=reply.status, tokens=reply.tokens, answer=answer)
         return reply
 
     async def _exchange(self, content: bytes) -> Reply:
@@ -290,7 +305,8 @@ class _Call:
 
     def _redacted(self, reply: Reply) -> Reply:
         answer = reply.answer and replace(reply.answer, text=self.endpoint.redact(reply.answer.text))
-        return replace(reply, answer=answer, detail=self.endpoint.redact(reply.detail))
+        # Cut last: the first half of a key would not be known for one.
+        return replace(reply, answer=answer, detail=self.endpoint.redact(reply.detail)[:_LONGEST_DETAIL])
 
 
 def _usable(url: str, label: str) -> SplitResult:

@@ -5,7 +5,8 @@ stored survives the death of the process (``kill -9``); after a power cut the fi
 seconds may have to be asked again. ``FULL`` would survive that too, for a disk flush at both ends of every attempt.
 
 Tables: ``answers`` (one row per request; its claim while it is under way), ``attempts`` (the ledger, one row per HTTP
-attempt) and ``totals`` (the ledger's sums per role, so that a budget is checked without adding up everything).
+attempt) and ``totals`` (the ledger's sums per role, so that a budget is checked without adding up everything; models
+in this process have rows of their own).
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ Role = Literal["user", "judge", "evaluation"]
 VERSION = 1
 _APPLICATION = 0x5241504F
 _BUSY_SECONDS = 60.0
-# A claim is renewed with every attempt; this much silence from another machine's process voids it.
-LEASE = 900.0
+# A claim is renewed with every attempt; so much silence beyond its deadline from another machine's process voids it.
+LEASE = 120.0
 _RENEW = 30.0
+# Ends the name of a role's second row of totals: models in this process, which no budget is for.
+LOCAL = " local"
 _TABLES = """
 CREATE TABLE answers (
   key TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('claimed', 'answered', 'failed')),
@@ -89,10 +92,17 @@ class Average:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the journal says to some requests: answers it has, and the keys that are now the asker's to ask for."""
+    """What the journal says to some requests.
+
+    Attributes:
+        found: the answers it has.
+        mine: the keys that are now the asker's to ask for.
+        theirs: of the claims on the others the last to expire: whose, and when (seconds since the epoch).
+    """
 
     found: Mapping[str, ChatAnswer | None]
     mine: frozenset[str]
+    theirs: tuple[str, float] | None = None
 
 
 def request_key(spec: ModelSpec, request: ChatRequest) -> str:
@@ -126,6 +136,7 @@ class Journal:
         self.path, self.owner, self.retries = path, this_process(), RetryBudget()
         self._lock = threading.RLock()
         self._renewed = 0.0
+        self._unusable = set[str]()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and _head(path) not in (b"", b"SQLite format 3\0"):
@@ -148,8 +159,8 @@ class Journal:
         """One transaction that no other process can come between; raises RunError where the file cannot be written."""
         with self._lock:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
                 try:
+                    self._db.execute("BEGIN IMMEDIATE")
                     yield self._db
                     self._db.execute("COMMIT")
                 finally:
@@ -159,6 +170,17 @@ class Journal:
             except sqlite3.Error as error:
                 raise RunError(
                     f"the journal {self.path} cannot be written", got=str(error), fix="make room or end who holds it"
+                ) from error
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A look into the file; raises RunError where it cannot be read."""
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                raise RunError(
+                    f"the journal {self.path} cannot be read", got=str(error), fix="restore a copy, or remove it"
                 ) from error
 
     def take(self, spec: ModelSpec, role: Role, requests: Mapping[str, ChatRequest]) -> Taken:
@@ -173,7 +195,7 @@ class Journal:
         with self.write() as db:
             found |= (late := self._answers(wanted))
             claims = {key: self._claimant(key) for key in wanted.keys() - late.keys()}
-            mine = frozenset(key for key, owner in claims.items() if owner is None)
+            mine = frozenset(key for key, claim in claims.items() if claim is None)
             name, expires = spec.name or spec.path, time.time() + LEASE + 2 * spec.timeout
             db.executemany(
                 "INSERT INTO answers (key, state, role, model, purpose, request, owner, expires)"
@@ -185,7 +207,8 @@ class Journal:
                     if key in mine
                 ],
             )
-        return Taken(found, mine)
+        theirs = [claim for claim in claims.values() if claim is not None]
+        return Taken(found, mine, max(theirs, key=lambda claim: claim[1], default=None))
 
     def answer(self, key: str) -> tuple[bool, ChatAnswer | None]:
         """Whether the journal holds the outcome of a request, and the answer."""
@@ -212,29 +235,35 @@ class Journal:
     def reject(self, keys: Iterable[str]) -> None:
         """Mark answers as unusable; they stay as they are until :meth:`void_unusable`."""
         with self.write() as db:
-            db.executemany("UPDATE answers SET rejected = 1 WHERE key = ?", [(key,) for key in keys])
+            self._unusable |= (rejected := set(keys))
+            db.executemany("UPDATE answers SET rejected = 1 WHERE key = ?", [(key,) for key in rejected])
 
     def void_unusable(self) -> int:
-        """Forget failed and rejected answers, so that they are asked for again; what they cost stays in the ledger.
+        """Forget the failed and rejected answers that this object has met, so that they are asked for again.
+
+        Those of others who share the file are part of their results. What the answers cost stays in the ledger.
 
         Returns:
             How many.
         """
         with self.write() as db:
-            return db.execute("DELETE FROM answers WHERE state = 'failed' OR rejected").rowcount
+            met = [(key,) for key in self._unusable]
+            return db.executemany("DELETE FROM answers WHERE key = ? AND (state = 'failed' OR rejected)", met).rowcount
 
     def totals(self) -> dict[str, Totals]:
         """What each role has used, over the whole life of the journal."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT role, calls, attempts, answers, failed, prompt_tokens, completion_tokens, cost FROM totals"
+        with self.read() as db:
+            rows = db.execute(
+                "SELECT replace(role, ?, ''), sum(calls), sum(attempts), sum(answers), sum(failed), sum(prompt_tokens),"
+                " sum(completion_tokens), sum(cost) FROM totals GROUP BY 1",
+                (LOCAL,),
             ).fetchall()
         return {role: Totals(*counts) for role, *counts in rows}
 
     def averages(self) -> dict[tuple[Role, str], Average]:
         """What an answered attempt took on average, by role and the first word of its purpose, such as "user"."""
-        with self._lock:
-            rows = self._db.execute(
+        with self.read() as db:
+            rows = db.execute(
                 "SELECT t.role, substr(a.purpose, 1, instr(a.purpose || '.', '.') - 1), avg(t.ended - t.started),"
                 " avg(t.prompt_tokens), avg(t.completion_tokens), avg(t.cost)"
                 " FROM attempts t JOIN answers a USING (key) WHERE t.outcome = 'answered' GROUP BY 1, 2"
@@ -243,9 +272,9 @@ class Journal:
 
     def _answers(self, keys: Iterable[str]) -> dict[str, ChatAnswer | None]:
         found: dict[str, ChatAnswer | None] = {}
-        with self._lock:
+        with self.read() as db:
             for key in keys:
-                row = self._db.execute(
+                row = db.execute(
                     "SELECT state, text, finished, prompt_tokens, completion_tokens FROM answers"
                     " WHERE key = ? AND state != 'claimed'",
                     (key,),
@@ -253,14 +282,14 @@ class Journal:
                 if row is not None:
                     state, text, finished, prompt, completion = row
                     found[key] = ChatAnswer(text, bool(finished), prompt, completion) if state == "answered" else None
+            self._unusable.update(key for key, answer in found.items() if answer is None)
         return found
 
-    def _claimant(self, key: str) -> str | None:
-        """The other live process that is asking for ``key``."""
-        row = self._db.execute(
-            "SELECT owner FROM answers WHERE key = ? AND owner != ? AND expires > ?", (key, self.owner, time.time())
-        ).fetchone()
-        return str(row[0]) if row is not None and alive(row[0]) else None
+    def _claimant(self, key: str) -> tuple[str, float] | None:
+        """The other live process that is asking for ``key``, and when its claim expires."""
+        claim = "SELECT owner, expires FROM answers WHERE key = ? AND owner != ? AND expires > ?"
+        row = self._db.execute(claim, (key, self.owner, time.time())).fetchone()
+        return (row[0], row[1]) if row is not None and alive(row[0]) else None
 
     def _create(self, db: sqlite3.Connection) -> None:
         application, version, tables = (

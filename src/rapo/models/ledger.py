@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from rapo.config.sections import Calls, ModelSpec
 from rapo.errors import BudgetError
 from rapo.models.chat import ChatAnswer, ChatRequest
-from rapo.models.journal import LEASE, Journal, Role, request_key, request_text
+from rapo.models.journal import LEASE, LOCAL, Journal, Role, request_key, request_text
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """One model in one role, and the journal that keeps its answers and its costs.
 
-    The budget is that of the whole journal: all its roles, models, runs and processes together.
+    The budget is that of the whole journal: all its roles, endpoints, runs and processes together.
 
     Attributes:
         journal: where everything is written.
@@ -119,7 +119,7 @@ class Account:
         with self.journal.write() as db:
             self.journal.renew(db, LEASE + 2 * self.spec.timeout)
             read, written = (answer.prompt_tokens, answer.completion_tokens) if answer else (0, 0)
-            self._count(db, calls=1, prompt=read, answer=written, cost=self._cost(read, written))
+            self._count(db, calls=1, prompt=read, answer=written, cost=self._cost(read, written), row=self.role + LOCAL)
             self._keep(db, request, answer)
         return self.journal.answer(key)[1]
 
@@ -160,7 +160,8 @@ class Account:
     def _afford(self, db: sqlite3.Connection, tokens: int, cost: float) -> None:
         spent = db.execute(
             "SELECT coalesce(sum(attempts), 0), coalesce(sum(prompt_tokens + completion_tokens), 0),"
-            " coalesce(sum(cost), 0) FROM totals"
+            " coalesce(sum(cost), 0) FROM totals WHERE role NOT LIKE ?",
+            ("%" + LOCAL,),
         ).fetchone()
         limits = (self.calls.max_calls, self.calls.max_tokens, self.calls.max_cost)
         names = ("max_calls", "max_tokens", "max_cost")
@@ -184,6 +185,7 @@ class Account:
         prompt: int = 0,
         answer: int = 0,
         cost: float = 0.0,
+        row: str | None = None,
     ) -> None:
         db.execute(
             "INSERT INTO totals (role, calls, attempts, answers, failed, prompt_tokens, completion_tokens, cost)"
@@ -191,5 +193,5 @@ class Account:
             " attempts = attempts + excluded.attempts, answers = answers + excluded.answers,"
             " failed = failed + excluded.failed, prompt_tokens = prompt_tokens + excluded.prompt_tokens,"
             " completion_tokens = completion_tokens + excluded.completion_tokens, cost = cost + excluded.cost",
-            (self.role, calls, attempts, answers, failed, prompt, answer, cost),
+            (row or self.role, calls, attempts, answers, failed, prompt, answer, cost),
         )

@@ -56,9 +56,9 @@ def retry_after(value: str | None, timing: Timing) -> float:
     except ValueError:
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - timing.wall()
+        except (ValueError, OverflowError):
             return 0.0
-        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - timing.wall()
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else 0.0
 
 

@@ -15,7 +15,7 @@ from rapo.models.chat import ChatAnswer, ChatRequest
 # Far above any chat answer; a server that sends more is broken or hostile.
 LARGEST_ANSWER = 8 * 2**20
 _BUSY = frozenset({408, 409, 425, 429})
-_REFUSED = frozenset({400, 413, 422})
+_REFUSED = frozenset({400, 403, 413, 422})
 _MOST_TOKENS = 2**40
 # What may follow the name that was asked for: a date, or the revision or tag a server appends by itself.
 _DATED = re.compile(r"[-@:](latest|main|\d{4}-\d{2}-\d{2}|\d{4,8})|@[\w.-]+")
@@ -37,7 +37,7 @@ class Reply:
     Attributes:
         verdict: what it means for the call.
         outcome: the ledger's word for it.
-        detail: what came, for a message; may hold what the server echoed.
+        detail: what came, for a message; as long as it came, and may hold what the server echoed.
         status: the HTTP status; None where there was none.
         answer: the answer, if it is one.
         tokens: (prompt, answer) tokens to be paid for; None where nobody knows.
@@ -149,10 +149,10 @@ def _usage(usage: Any) -> tuple[int | None, int | None]:
 
 
 def _message(content: bytes) -> str:
-    """The error's own words, or the start of the body."""
+    """The error's own words, or the body."""
     try:
         data = json.loads(content)
         error = data.get("error", data.get("detail", data))
-        return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
+        return str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError, RecursionError):
-        return content[:300].decode("utf-8", "replace")
+        return content.decode("utf-8", "replace")
