@@ -33,5 +33,5 @@ def demand(what: str, *, missing: int, asked: int, limit: float) -> None:
         raise EndpointError(
             f"{missing} of {asked} {what} are missing",
             expected=f"at most {limit:.0%} (calls.max_missing)",
-            fix="look at the endpoint with rapo check, mend it, and go on with: rapo resume RUN",
+            fix="look at the endpoint with rapo check, mend it, and start again (a run: rapo resume RUN)",
         )

@@ -32,7 +32,7 @@ def test_a_user_of_ones_own(train):
 
 
 def test_talks_that_outgrow_the_policys_context_end_there_and_are_counted(train):
-    long = ("play.turns=60", "play.dialogues=2", "select.share=0.02", "train.steps=5", "teacher.replay=0")
+    long = ("play.turns=60", "play.dialogues=2", "select.share=0.02", "train.steps=1", "teacher.replay=0")
     run = train(*OWN_USER, *long)
     assert {row["cut_short"] for row in records(run, "metrics")} == {1.0}
     assert all(5 < len(row["dialogue"]["turns"]) < 60 for row in records(run, "dialogues"))

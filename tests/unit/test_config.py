@@ -148,7 +148,7 @@ def test_the_largest_seed():
 )
 def test_a_key_typed_where_its_variable_belongs_is_not_shown(key, tmp_path):
     message = problem(text=f"models: {{a: {{url: 'http://h/v1', name: b, key_env: {key}}}}}", tmp_path=tmp_path)
-    assert message == "models.a.key_env is not valid; expected the name of an environment variable, in capitals or null"
+    assert message == "models.a.key_env is not valid; expected the name of a variable, in capitals or null"
 
 
 @pytest.mark.parametrize("name", ["API_KEY", "_K1", "null"])

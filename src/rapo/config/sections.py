@@ -22,7 +22,7 @@ File = Annotated[Path, Field(strict=False)]
 Files = Annotated[tuple[File, ...], Field(strict=False)]
 # The titles are the words an error uses.
 DottedPath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$", title="package.module:Name")]
-Variable = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", title="the name of an environment variable, in capitals")]
+Variable = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", title="the name of a variable, in capitals")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Options = dict[str, Any]
