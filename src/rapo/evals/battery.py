@@ -12,8 +12,8 @@ from rapo.worlds import load_world
 def scripted(world: str) -> Iterator[tuple[str, Mapping[str, Speaker]]]:
     """The scripted speakers of a world by kind: the ladder, then the exploits."""
     found = load_world(world)
-    yield "ladder", found.ladder()
-    yield "exploit", found.exploits()
+    yield "ladder", found.ladder
+    yield "exploit", found.exploits
 
 
 def paying_exploits(rows: Sequence[Row], speaker: str) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, Protocol
+from typing import Literal
 
 from rapo.hindsight.feedback import RewardModel
 from rapo.interact.play import Speaker, play
@@ -43,45 +43,32 @@ class CorrectionExample:
         return self.target != self.reply
 
 
-class World(Protocol):
-    """An embedded world; everything in it is a pure function of its arguments."""
+@dataclass(frozen=True, slots=True)
+class World:
+    """An embedded world; everything in it is a pure function of its arguments.
 
-    def users(self, population: Population, *, evaluation: bool = False) -> UserSimulator:
-        """Users of one population; those of ``evaluation`` share no scenario with the others."""
-        ...
+    Attributes:
+        users: ``(population, *, evaluation=False)``: users of one population; those of ``evaluation`` share no scenario
+            with the others.
+        judge: ``()``: a judge that reads what was said, never a state or a hidden profile.
+        dialogues: ``(count, seed)``: with a fluent policy that says much the same to everyone; each ends with a reply.
+        practice: ``(count, seed)``: short dialogues of well-made replies, whatever was said: a model learns by them to
+            use facts.
+        corrections: ``(count, seed, *, evaluation=False, failed_only=False)``: of that policy's replies, by the judge's
+            critiques; ``failed_only`` without replies that need none, ``evaluation`` from scenarios set aside for it.
+        echo: how the user of a dialogue takes a reply.
+        ladder: scripted speakers from the best to the corpus's own.
+        exploits: scripted speakers that look for holes in the users and must not be paid for it.
+    """
 
-    def judge(self) -> RewardModel:
-        """A judge that reads what was said, never a state or a hidden profile."""
-        ...
-
-    def dialogues(self, count: int, seed: int) -> list[tuple[Message, ...]]:
-        """Dialogues with a fluent policy that says much the same to everyone; each ends with a reply."""
-        ...
-
-    def practice(self, count: int, seed: int) -> list[tuple[Message, ...]]:
-        """Short dialogues of well-made replies, whatever was said: a model learns from them to use facts."""
-        ...
-
-    def corrections(
-        self, count: int, seed: int, *, evaluation: bool = False, failed_only: bool = False
-    ) -> list[CorrectionExample]:
-        """Corrections by the judge's critiques, ``failed_only`` without replies that need none.
-
-        With ``evaluation`` they are from scenarios set aside for it.
-        """
-        ...
-
-    def echo(self, dialogue: Dialogue, reply: str) -> Reaction:
-        """How the user of a dialogue takes a reply."""
-        ...
-
-    def ladder(self) -> Mapping[str, Speaker]:
-        """Scripted speakers from the best to the corpus's own."""
-        ...
-
-    def exploits(self) -> Mapping[str, Speaker]:
-        """Scripted speakers that look for holes in the users and must not be paid for it."""
-        ...
+    users: Callable[..., UserSimulator]
+    judge: Callable[[], RewardModel]
+    dialogues: Callable[[int, int], list[tuple[Message, ...]]]
+    practice: Callable[[int, int], list[tuple[Message, ...]]]
+    corrections: Callable[..., list[CorrectionExample]]
+    echo: Callable[[Dialogue, str], Reaction]
+    ladder: Mapping[str, Speaker]
+    exploits: Mapping[str, Speaker]
 
 
 class Scripted:
