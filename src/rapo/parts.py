@@ -16,7 +16,10 @@ from rapo.interact.users import UserSimulator
 from rapo.models.chat import ChatModel
 
 if TYPE_CHECKING:
+    from rapo.hindsight.llm_judge import LLMJudge
+    from rapo.interact.llm_user import LLMUser
     from rapo.models.journal import Journal, Role, Totals
+    from rapo.models.structured import Tally
 
 
 class Parts:
@@ -36,6 +39,7 @@ class Parts:
         self._opened = ExitStack()
         self._journal: Journal | None = None
         self._models: dict[tuple[str, Role], ChatModel] = {}
+        self._tallied: list[tuple[str, LLMUser | LLMJudge]] = []
 
     def users(self, population: Population | None = None, *, evaluation: bool = False) -> UserSimulator:
         """The user simulator.
@@ -84,7 +88,9 @@ class Parts:
             )
         names = (c.models or users.models) if evaluation else users.models
         models = [self.model(name, "evaluation" if evaluation else "user") for name in names]
-        return LLMUser(chosen, models, domain=users.domain, mode=users.mode, personas=users.personas)
+        made = LLMUser(chosen, models, domain=users.domain, mode=users.mode, personas=users.personas)
+        self._tallied.append(("evaluation users" if evaluation else "users", made))
+        return made
 
     def judge(self) -> RewardModel:
         """The generative reward model."""
@@ -100,7 +106,9 @@ class Parts:
         if judge.kind == "llm":
             from rapo.hindsight.llm_judge import LLMJudge
 
-            return LLMJudge(self.model(str(judge.model), "judge"), domain=self.config.users.domain)
+            made = LLMJudge(self.model(str(judge.model), "judge"), domain=self.config.users.domain)
+            self._tallied.append(("judge", made))
+            return made
         return plugins.judge(judge.kind, judge.options)
 
     def model(self, name: str, role: Role) -> ChatModel:
@@ -132,6 +140,13 @@ class Parts:
     def totals(self) -> dict[str, Totals]:
         """What each role has used of language models; empty without any."""
         return {} if self._journal is None else self._journal.totals()
+
+    def tallies(self) -> dict[str, Tally]:
+        """How the answers of language models to this process could be read, by part."""
+        found: dict[str, Tally] = {}
+        for name, part in self._tallied:
+            found[name] = part.tally + found[name] if name in found else part.tally
+        return found
 
     def forget_unusable(self) -> None:
         """Let answers that this command found missing or unusable be asked for again when it goes on."""

@@ -285,6 +285,7 @@ def _summary(run: RunDirectory, parts: Parts, rows: Sequence[Row], seconds: floa
         "judge_calls": sum(row["judge_calls"] for row in metrics),
         "seconds": round(seconds, 1),
         "calls": to_json(parts.totals()),
+        "answers": to_json(parts.tallies()),
         "prompts": {name: prompts.load(name).hash for name in prompts.names()},
         "versions": {name: metadata.version(name) for name in ("rapo-rl", "torch", "transformers")},
         "rows": [

@@ -105,6 +105,11 @@ def test_a_run_trains_and_its_ledger_is_the_servers_count(server, settings, tmp_
     assert all(0 <= row["rating"]["mean"] <= 10 for row in summary["rows"])
     assert summary["calls"]["judge"]["attempts"] + summary["calls"]["user"]["attempts"] < server.count
     assert "rating" in result.out
+    assert {name: sum(tally.values()) == tally["exact"] > 0 for name, tally in summary["answers"].items()} == {
+        "users": True,
+        "evaluation users": True,
+        "judge": True,
+    }
 
 
 def test_the_same_work_again_asks_nothing(server, settings, whole, tmp_path):
