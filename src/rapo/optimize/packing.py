@@ -114,7 +114,7 @@ def segment_logits(model: PreTrainedModel, groups: Sequence[PackedGroup]) -> Ten
         )
     rows = lay_out(groups, model.device)
     mask = packed_mask(rows.owner)
-    if getattr(model, "is_gradient_checkpointing", False):
+    if _checkpoints_activations(model):
         # Backward runs the layers again, outside this call, and must meet the same attention: the dense mask.
         return _logits(model, rows, mask)
     with attending(model), last_mlp_only_at(model, rows):
@@ -171,6 +171,12 @@ def _logits(model: PreTrainedModel, rows: Rows, mask: Tensor, **options: Any) ->
         output = model(input_ids=rows.ids, attention_mask=mask, position_ids=rows.positions, use_cache=False, **options)
     logits: Tensor = output.logits
     return logits
+
+
+def _checkpoints_activations(model: PreTrainedModel) -> bool:
+    # Renamed in transformers 5; asking for the old name there prints a warning.
+    name = "is_activation_checkpointing"
+    return bool(getattr(model, name if hasattr(type(model), name) else "is_gradient_checkpointing", False))
 
 
 @contextmanager
