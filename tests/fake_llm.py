@@ -26,8 +26,14 @@ def fake_llm(body: dict[str, Any]) -> str:
     return word[1] if word else "Hello."
 
 
+def parse_back(prompt: str) -> list[dict[str, Any]]:
+    """The candidates as a reader of a judge's prompt finds them: ``id``, ``reply``, ``answer`` and ``state`` of each."""
+    found: list[dict[str, Any]] = json.loads(prompt.partition("<candidates>")[2].partition("</candidates>")[0])
+    return found
+
+
 def _verdicts(_: str, question: str) -> dict[str, Any]:
-    group = json.loads(question.partition("<candidates>")[2].partition("</candidates>")[0])
+    group = parse_back(question)
     states = [each["state"] for each in group]
     return {
         "verdicts": [

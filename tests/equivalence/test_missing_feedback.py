@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fake_llm import parse_back
 from rapo.config import RunConfig
-from rapo.hindsight.llm_judge import LLMJudge, parse_back
+from rapo.hindsight.llm_judge import LLMJudge
 from rapo.interact.llm_user import LLMUser
 from rapo.models.chat import ChatRequest, Scripted
 from rapo.models.policy import Policy
@@ -81,7 +82,7 @@ def test_missing_feedback_has_no_gradient(answer: str | None) -> None:
 
 def test_the_same_step_with_usable_feedback_learns() -> None:
     def judge(request: ChatRequest) -> str:
-        size = len(parse_back(request.messages))
+        size = len(parse_back(request.messages[-1].content))
         return json.dumps({"ranks": list(range(1, size + 1)), "critiques": ["Ask more ."] * size})
 
     step, watched, moved = one_step(judge)

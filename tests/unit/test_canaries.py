@@ -11,8 +11,9 @@ from typing import Literal
 
 import pytest
 
+from fake_llm import parse_back
 from rapo.hindsight.feedback import JudgeRequest, Verdict, give_feedback
-from rapo.hindsight.llm_judge import LLMJudge, parse_back
+from rapo.hindsight.llm_judge import LLMJudge
 from rapo.hindsight.revision import teacher_messages
 from rapo.interact.llm_user import LLMUser
 from rapo.interact.play import branch, play
@@ -56,7 +57,7 @@ def user(request: ChatRequest) -> str:
 def judge(request: ChatRequest) -> str:
     """Guesses the secret, which it was not shown, and tells it in half of its answers, in one way or another."""
     case = found[1] if (found := re.search(r"case (\d{4})", request.messages[1].content)) else ""
-    random, size = Random(request.seed), len(parse_back(request.messages[:2]))
+    random, size = Random(request.seed), len(parse_back(request.messages[1].content))
     secret = canary(case)
     wilds = (
         secret,

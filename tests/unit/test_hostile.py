@@ -6,9 +6,10 @@ from random import Random
 from typing import Literal
 from unicodedata import category, normalize
 
+from fake_llm import parse_back
 from rapo import prompts
 from rapo.hindsight.feedback import JudgeRequest
-from rapo.hindsight.llm_judge import LLMJudge, parse_back
+from rapo.hindsight.llm_judge import LLMJudge
 from rapo.models.chat import ChatRequest, Scripted
 from rapo.types import Message, Reaction
 
@@ -92,7 +93,7 @@ def test_ten_thousand_hostile_replies() -> None:
         context = (Message("system", hostile(random)), Message("user", hostile(random)))
         judge = LLMJudge(Scripted("m", asked.append), domain=domain)  # type: ignore[arg-type]
         judge.judge([JudgeRequest(context, replies, echoes, n, ("secret",))])
-        found = parse_back(asked[-1].messages)
+        found = parse_back(asked[-1].messages[-1].content)
         shown += len(found)
         assert [(one["id"], one["reply"], one["answer"], one["state"]) for one in found] == [
             (i, well_formed(reply), well_formed(echo.text), echo.state)

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import pytest
 
+from fake_llm import parse_back
 from rapo.hindsight.feedback import JudgeRequest, Verdict, give_feedback, tells_hidden
-from rapo.hindsight.llm_judge import LLMJudge, parse_back
+from rapo.hindsight.llm_judge import LLMJudge
 from rapo.models.chat import ChatRequest, Scripted
 from rapo.types import Candidate, Completion, Dialogue, Group, Message, PivotalTurn, Reaction, Scenario
 
@@ -61,7 +62,7 @@ def test_it_sees_the_group_and_no_secret(domain: Literal["support", "negotiation
     text = "\n".join(message.content for message in request.messages)
     assert "lottery" not in text and "THOUGHT" not in text and '"hi"' in text
     shown = [found.candidates[i] for i in found.orders[0]]
-    assert parse_back(request.messages) == [
+    assert parse_back(request.messages[-1].content) == [
         {"id": i, "reply": each.completion.text, "answer": each.reaction.text, "state": each.reaction.state}
         for i, each in enumerate(shown, 1)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -57,13 +56,6 @@ class LLMJudge:
             count=str(len(request.replies)),
         )
         return ChatRequest(messages, "judge", request.seed, SCHEMA)
-
-
-def parse_back(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The candidates as a reader of the prompt finds them: objects of ``id``, ``reply``, ``answer`` and ``state``."""
-    _, _, after = messages[-1].content.partition("<candidates>")
-    found: list[dict[str, Any]] = json.loads(after.partition("</candidates>")[0])
-    return found
 
 
 def read_verdict(request: JudgeRequest, value: Object) -> Verdict:
