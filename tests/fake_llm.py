@@ -27,7 +27,7 @@ def fake_llm(body: dict[str, Any]) -> str:
 
 
 def parse_back(prompt: str) -> list[dict[str, Any]]:
-    """The candidates as a reader of a judge's prompt finds them: ``id``, ``reply``, ``answer`` and ``state`` of each."""
+    """The candidates as a reader of a judge's prompt finds them: ``id``, ``reply``, ``answer``, ``state``."""
     found: list[dict[str, Any]] = json.loads(prompt.partition("<candidates>")[2].partition("</candidates>")[0])
     return found
 
