@@ -56,6 +56,8 @@ def prepare(config: RunConfig) -> None:
     torch.set_num_threads(config.run.threads)
     if config.run.device == "cpu":
         torch.use_deterministic_algorithms(True)
+        # Else every new tensor is filled with NaN first, to show who reads what nobody wrote.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     elif not torch.cuda.is_available():
         raise ModelError("there is no GPU that torch can use", got="run.device=cuda", fix="set run.device=cpu")
 

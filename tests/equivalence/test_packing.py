@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 from transformers import PreTrainedModel
 
 from rapo.errors import ModelError
 from rapo.models.decoder import obstacle
+from rapo.optimize import prefix_attention
 from rapo.optimize.losses import forward_kl, grpo, hybrid, token_logps
 from rapo.optimize.packing import (
     PackedGroup,
@@ -155,6 +157,20 @@ def test_attention_is_that_of_a_dense_mask(spans: list[Span], last: bool) -> Non
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("last", [False, True])
+def test_flex_attention_sees_the_same(monkeypatch: pytest.MonkeyPatch, last: bool) -> None:
+    # What a GPU runs, uncompiled on the CPU, where it has no backward pass.
+    monkeypatch.setattr(prefix_attention, "_compiled", lambda: flex_attention)
+    spans, draw = [Span(0, 5, (3, 2)), Span(10, 4, ()), Span(14, 2, (1, 6, 1))], torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(24, heads, 16, generator=draw) for heads in (4, 2, 2))
+    matter = SharedPrefix(spans, torch.device("cpu"), 0).matter
+    asked = query[matter] if last else query
+    want = SharedPrefix(spans, torch.device("cpu"), 0 if last else 9)(0, asked, key, value)
+    got = prefix_attention._FlexMasks(spans, matter).attend(asked, key, value, last)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("per_forward", [1, 2, 6])
 def test_splitting_into_micro_batches_changes_nothing(make_model: Make, per_forward: int) -> None:
     model, groups = make_model().double(), ragged_groups(6)
@@ -193,6 +209,7 @@ def test_no_scored_token_gives_exactly_zero_gradient(make_model: Make, packed: b
     assert not gradient(model, loss).any()
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
 def test_gradient_checkpointing_changes_nothing(make_model: Make) -> None:
     model, groups = make_model().double().train(), ragged_groups(3)
     ids = scored_ids(groups)

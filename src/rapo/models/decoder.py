@@ -31,7 +31,7 @@ class Attend(Protocol):
     In the last layer ``query`` holds the M tokens that matter only, if the caller named them.
     """
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, /) -> Tensor:
         """[T or M, H, D], [T, K, D], [T, K, D] to [T or M, H, D]."""
         ...
 
@@ -96,18 +96,26 @@ def _heads(block: Any, which: str, normed_TE: Tensor) -> Tensor:
 
 
 def _norm(norm: Any, states: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return _normed(states, norm.weight, norm.variance_epsilon)[0]
     return cast(Tensor, cast(Any, _RMSNorm).apply(states, norm.weight, norm.variance_epsilon))
 
 
+def _normed(states: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Root mean square norm, in float32 as in transformers; and what each token was scaled by."""
+    wide = states.float()
+    scale = (wide.pow(2).mean(-1, keepdim=True) + epsilon).rsqrt()
+    return weight * (wide * scale).to(states.dtype), scale
+
+
 class _RMSNorm(torch.autograd.Function):
-    """Root mean square norm, in float32 as in transformers, with a backward that keeps one copy of its input."""
+    """The norm with a backward that keeps its input and nothing else of that size."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        wide = states.float()
-        scale = (wide.pow(2).mean(-1, keepdim=True) + epsilon).rsqrt()
+        result, scale = _normed(states, weight, epsilon)
         ctx.save_for_backward(states, weight, scale)
-        return weight * (wide * scale).to(states.dtype)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
