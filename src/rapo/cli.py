@@ -131,6 +131,22 @@ def evaluate(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="run folder, adapter or model folder, hub id", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="new folder that receives the model", show_default=False)],
+    quiet: Quiet = False,
+) -> None:
+    """Write an ordinary Hugging Face model folder: of a run its newest checkpoint; an adapter is merged into its base.
+
+    Written whole or not at all, in the number format the (base) model is stored in.
+    """
+    from rapo.export import run_export
+
+    found = run_export(model, out)
+    _terminal(quiet).say(f"{out} holds the model of {found}, an ordinary Hugging Face folder")
+
+
+@app.command()
 def data(
     files: Annotated[list[Path], typer.Argument(help="files, folders or globs", show_default=False)],
 ) -> None:
