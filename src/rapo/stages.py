@@ -28,7 +28,7 @@ from rapo.errors import BudgetError, EndpointError, ModelError
 from rapo.evals.interactive import Row
 from rapo.measure import eval_users, evaluate
 from rapo.models import adapters
-from rapo.models.decoder import obstacle
+from rapo.models.decoder import checkpoints_activations, obstacle
 from rapo.models.policy import Policy
 from rapo.optimize import checkpoint
 from rapo.optimize.render import Example
@@ -198,7 +198,8 @@ def _scores_since_regular_save(run: RunDirectory, done: int) -> list[float]:
 def _notice_plain_updates(policy: Policy, terminal: Terminal) -> None:
     """Say so when updates cannot share prefixes: the numbers stay the same, the time does not."""
     if reason := obstacle(policy.model):
-        terminal.warn(f"this model cannot share prefixes ({reason}); updates take the plain, slower path")
+        also = ", and run.checkpointing has no effect" if checkpoints_activations(policy.model) else ""
+        terminal.warn(f"this model cannot share prefixes ({reason}); updates take the plain, slower path{also}")
 
 
 def make_trainer(parts: Parts, start: Policy, newest: Path | None = None) -> Trainer:

@@ -14,6 +14,7 @@ from rapo.data import load_conversations
 from rapo.errors import ConfigError, DataError, GateError, ModelError
 from rapo.hindsight.revision import teacher_messages
 from rapo.models import adapters
+from rapo.models.decoder import checkpoint_activations
 from rapo.models.policy import DTYPES, Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.models.scratch import new_policy
@@ -80,13 +81,22 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
 
 
 def load_policy(config: RunConfig, path: str | None = None) -> Policy:
-    """The policy at ``path`` (None: ``policy.path``), on the run's device and in its number format."""
-    return Policy.load(
+    """The policy at ``path`` (None: ``policy.path``), on the run's device and in its number formats."""
+    policy = Policy.load(
         path or str(config.policy.path),
         dtype=config.run.dtype,
         device=config.run.device,
         trust_remote_code=config.policy.trust_remote_code,
     )
+    return _computing(policy, config)
+
+
+def _computing(policy: Policy, config: RunConfig) -> Policy:
+    """The policy, computing as the section ``run`` asks."""
+    policy.autocast = config.run.autocast
+    if config.run.checkpointing:
+        checkpoint_activations(policy.model)
+    return policy
 
 
 def start_policy(config: RunConfig, path: str | None = None) -> Policy:
@@ -213,7 +223,7 @@ def _from_scratch(
         seed=config.run.seed,
     )
     torch.nn.Module.to(policy.model, device=config.run.device, dtype=DTYPES[config.run.dtype])
-    return policy
+    return _computing(policy, config)
 
 
 def _context(policy: Policy, config: RunConfig, messages: Sequence[Message]) -> tuple[Message, ...]:

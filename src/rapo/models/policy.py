@@ -10,6 +10,7 @@ import copy
 import json
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,14 @@ class Policy:
     Args:
         model: a ``transformers`` causal LM.
         tokenizer: its tokenizer, with a chat template and an end-of-sequence token.
+        autocast: multiply matrices in bfloat16, whatever the weights are.
 
     Raises:
         ModelError: no chat template, no end token, or no context length in the config.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, autocast: bool = False) -> None:
+        self.model, self.tokenizer, self.autocast = model, tokenizer, autocast
         name = getattr(model.config, "_name_or_path", "") or type(model).__name__
         if not isinstance(tokenizer.chat_template, str):
             raise ModelError(
@@ -128,7 +130,7 @@ class Policy:
         """
         shared = adapters.base_weights(self.model) if self.adapted else []
         model = copy.deepcopy(self.model, {id(weight): weight for weight in shared})
-        copied = Policy(model.train(trainable and self.model.training), self.tokenizer)
+        copied = Policy(model.train(trainable and self.model.training), self.tokenizer, autocast=self.autocast)
         for weight in copied.trained:
             weight.requires_grad_(trainable)
         return copied
@@ -138,6 +140,10 @@ class Policy:
         """Move every trained weight w towards ``other``'s v: w <- decay w + (1 - decay) v."""
         for mine, theirs in zip(self.trained, other.trained, strict=True):
             mine.lerp_(theirs, 1 - decay)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The number formats in which a forward pass computes; backward passes follow by themselves."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
 
     @property
     def adapted(self) -> bool:

@@ -298,7 +298,14 @@ def kl_to(start: Policy, policy: Policy, groups: Sequence[TrainingGroup]) -> flo
 
 
 def _scores(policy: Policy, rows: Sequence[PackedGroup]) -> Scores:
-    return scores(policy.model, rows, packed=obstacle(policy.model) is None)
+    with policy.precision():
+        found = scores(policy.model, rows, packed=obstacle(policy.model) is None)
+
+    def project(states: Tensor) -> Tensor:
+        with policy.precision():
+            return found.project(states)
+
+    return Scores(found.states, project)
 
 
 @torch.no_grad()
