@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -207,6 +208,9 @@ def root(
 
 def main() -> None:
     """Run the command line; user errors end in one line and exit code 2, Ctrl-C in one line and 130."""
+    # Threads that spin while they wait take the time of those they wait for: on a machine that others use too, two
+    # threads were ten times slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         # A model may write what the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
