@@ -56,7 +56,7 @@ class Worker:
             text=True,
         )
 
-    def step(self, command: str = "step") -> dict[str, float]:
+    def step(self, command: str = "step") -> dict[str, Any]:
         """What the contender reports of its next step.
 
         Raises:
@@ -68,7 +68,7 @@ class Worker:
         line = self._stream("stdout").readline()
         if not line:
             raise RuntimeError(self._last_words())
-        report: dict[str, float] = json.loads(line)
+        report: dict[str, Any] = json.loads(line)
         return report
 
     def close(self) -> None:
@@ -202,12 +202,12 @@ class Outcome:
 
     Attributes:
         reports: of its steps after the warm-up.
-        counted: the report of a step whose floating-point operations were counted, else empty.
+        first: the report of the first step of its warm-up.
         failure: why it has no figures, else empty.
     """
 
     reports: list[dict[str, float]] = field(default_factory=list)
-    counted: dict[str, float] = field(default_factory=dict)
+    first: dict[str, Any] = field(default_factory=dict)
     failure: str = ""
 
     def median(self, figure: str) -> float:
@@ -216,18 +216,24 @@ class Outcome:
 
 
 def alternate(
-    names: Sequence[str], start: Callable[[str], Worker], *, warmup: int, runs: int, together: bool, count: bool
+    names: Sequence[str],
+    start: Callable[[str], Worker],
+    *,
+    warmup: int,
+    runs: int,
+    together: bool = True,
+    first: str = "step",
 ) -> dict[str, Outcome]:
     """The outcome of every contender.
 
     Args:
         names: of the contenders.
         start: starts one.
-        warmup: steps of each that are not reported; the first of them is the one that is counted.
+        warmup: steps of each, at least one, whose figures do not count.
         runs: steps of each that are.
         together: all live at once and take turns step by step. Else, where a card holds only one of them, each in turn
             runs alone for half of the steps, twice.
-        count: count floating-point operations.
+        first: the command of the first step.
     """
     outcomes = {name: Outcome() for name in names}
     for living in [list(names)] if together else [[name] for name in names] * 2:
@@ -235,25 +241,25 @@ def alternate(
         try:
             for number in range(warmup + (runs if together else (runs + 1) // 2)):
                 for name in living:
-                    _turn(workers[name], outcomes[name], number, warmup, count=count and number == 0)
+                    _turn(workers[name], outcomes[name], "step" if number else first, number < warmup)
         finally:
             for worker in workers.values():
                 worker.close()
     return outcomes
 
 
-def _turn(worker: Worker, outcome: Outcome, number: int, warmup: int, *, count: bool) -> None:
+def _turn(worker: Worker, outcome: Outcome, command: str, warming: bool) -> None:
     if outcome.failure:
         return
     try:
-        report = worker.step("count" if count else "step")
+        report = worker.step(command)
     except RuntimeError as error:
         outcome.failure = str(error)
         return
-    if count:
-        outcome.counted = report
-    if number >= warmup:
+    if not warming:
         outcome.reports.append(report)
+    elif not outcome.first:
+        outcome.first = report
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

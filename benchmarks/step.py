@@ -130,10 +130,10 @@ def measure(point: Point, folder: str, args: argparse.Namespace) -> tuple[dict[s
         task = {"point": asdict(point), "folder": folder, "contender": contender}
         return Worker(__file__, task, threads=point.threads, malloc=malloc)
 
-    card, count = point.device != "cpu", args.peak_tflops is not None
+    card = point.device != "cpu"
     everyone = partial(alternate, list(args.contenders), warmup=1, together=not card)
-    timed = everyone(partial(begin, "keep"), runs=args.runs, count=count)
-    return timed, timed if card else everyone(partial(begin, "system"), runs=2, count=False)
+    timed = everyone(partial(begin, "keep"), runs=args.runs, first="count" if args.peak_tflops else "step")
+    return timed, timed if card else everyone(partial(begin, "system"), runs=2)
 
 
 def _figures(timed: Outcome, lean: Outcome) -> dict[str, float]:
@@ -142,7 +142,7 @@ def _figures(timed: Outcome, lean: Outcome) -> dict[str, float]:
         return {}
     seconds = {name: timed.median(name) for name in SECONDS}
     memory = {name: max(each[name] for each in lean.reports) for name in ("peak", "above")}
-    return seconds | memory | {name: value for name, value in timed.counted.items() if name.endswith("_tflop")}
+    return seconds | memory | {name: value for name, value in timed.first.items() if name.endswith("_tflop")}
 
 
 def report(point: Point, figures: dict[str, dict[str, float]], peak_tflops: float | None) -> str:
