@@ -41,7 +41,7 @@ def main() -> None:
         _work(**args.work)
     found: dict[int, dict[str, Outcome]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder), args.shape, args.vocabulary, dtype=args.dtype, device=args.device)
+        write_model(Path(folder), args.shape, args.vocabulary, dtype=args.dtype)
         for rows in args.rows:
             group = min(args.group, rows)
             fixed = {name: getattr(args, name) for name in SETTINGS}

@@ -80,7 +80,7 @@ def main() -> None:
     points: list[dict[str, Any]] = []
     for vocabulary in lists["vocabulary"]:
         with tempfile.TemporaryDirectory() as folder:
-            size = write_model(Path(folder), fixed.shape, vocabulary, dtype=fixed.dtype, device=fixed.device)
+            size = write_model(Path(folder), fixed.shape, vocabulary, dtype=fixed.dtype)
             for prompt, group in product(lists["prompt"], lists["group"]):
                 point = replace(fixed, vocabulary=vocabulary, prompt=prompt, group=group)
                 timed, lean = measure(point, folder, args)
@@ -131,7 +131,7 @@ def measure(point: Point, folder: str, args: argparse.Namespace) -> tuple[dict[s
         return Worker(__file__, task, threads=point.threads, malloc=malloc)
 
     card = point.device != "cpu"
-    everyone = partial(alternate, list(args.contenders), warmup=1, together=not card)
+    everyone = partial(alternate, list(args.contenders), warmup=2 if card else 1, together=not card)
     timed = everyone(partial(begin, "keep"), runs=args.runs, first="count" if args.peak_tflops else "step")
     return timed, timed if card else everyone(partial(begin, "system"), runs=2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -80,7 +79,7 @@ class _Turns(TrainerCallback):
 
 
 def _grpo(point: Point, folder: Path, **settings: Any) -> Trainer:
-    arguments = GRPOConfig(**(_common(point) | settings))
+    arguments = GRPOConfig(**(_common(point, folder) | settings))
     return GRPOTrainer(args=arguments, **_parts(point, folder))
 
 
@@ -101,14 +100,14 @@ def _sdpo(point: Point, folder: Path, **settings: Any) -> Trainer:
         "max_prompt_length": None,
         "diagnostics_warning_interval": 0,
     }
-    return SDPOTrainer(args=SDPOConfig(**(_common(point) | hybrid | settings)), **_parts(point, folder))
+    return SDPOTrainer(args=SDPOConfig(**(_common(point, folder) | hybrid | settings)), **_parts(point, folder))
 
 
-def _common(point: Point) -> dict[str, Any]:
+def _common(point: Point, folder: Path) -> dict[str, Any]:
     """What both trainers are told: nothing but the step itself, and all of a step in one pass."""
     rows = point.rival_rows or point.groups * point.group
     return {
-        "output_dir": tempfile.mkdtemp(),
+        "output_dir": str(folder / "trl"),
         "max_steps": 10**6,
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": point.groups * point.group // rows,

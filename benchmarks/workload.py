@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
+from transformers.utils.logging import disable_progress_bar
 
 SPECIALS = ("<|pad|>", "<|unknown|>", "<|turn|>")
 ROLES = ("system", "user", "assistant")
@@ -60,7 +61,7 @@ class Point:
     threads: int = 1
 
 
-def write_model(folder: Path, shape: str, vocabulary: int, *, dtype: str = "float32", device: str = "cpu") -> int:
+def write_model(folder: Path, shape: str, vocabulary: int, *, dtype: str = "float32") -> int:
     """Write a Qwen3 with seeded random weights and its tokenizer; returns its number of parameters.
 
     Args:
@@ -68,7 +69,6 @@ def write_model(folder: Path, shape: str, vocabulary: int, *, dtype: str = "floa
         shape: a key of ``SHAPES``; ``6m`` has 6.0M parameters with 8,192 tokens.
         vocabulary: tokens the model can read and write.
         dtype: of the weights.
-        device: where they are drawn.
     """
     size = SHAPES[shape]
     config = Qwen3Config(
@@ -86,8 +86,8 @@ def write_model(folder: Path, shape: str, vocabulary: int, *, dtype: str = "floa
         eos_token_id=None,
     )
     torch.manual_seed(0)
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=getattr(torch, dtype))
+    disable_progress_bar()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=getattr(torch, dtype))
     model.save_pretrained(folder)
     tokenizer(vocabulary).save_pretrained(folder)
     return sum(weight.numel() for weight in model.parameters())
