@@ -25,19 +25,21 @@ Ours, as ``rapo.trainer.Trainer.step`` does it:
   rapo-corrections   the micro term along corrections that the EMA teacher writes (4 of a group: ``correct.per_group``);
                      "sample" includes writing them
 
-Rivals, at their best settings:
+Rivals, at their best settings; time counts against the fastest of a kind, memory against the leanest:
   trl-grpo           GRPOTrainer. No KL term and so no reference model (beta 0), no gradient checkpointing (TRL's
                      default; a fifth slower), all rows in one forward pass, fused AdamW, no logging, saving or progress
                      bar, sdpa attention that skips the mask of full rows, and ``generate`` with a growing cache: a
-                     static cache is no faster without compilation, which TRL rules out, and continuous batching is
-                     several times slower on a CPU (trl-grpo-static, trl-grpo-continuous). No vLLM: in-process only
-  trl-grpo-compact   the same, patched: on a CPU TRL projects the prompt's positions to the vocabulary too, on a GPU
-                     the replies' only. This is what the rival would be without that
+                     static cache is about as fast (TRL rules its compilation out), and continuous batching is several
+                     times slower on a CPU (trl-grpo-static, trl-grpo-continuous). No vLLM: in-process only
+  trl-grpo-split     one row per forward and backward pass (``--rival-rows``): as fast with a small vocabulary, and lean
+  trl-grpo-compact   patched: on a CPU TRL projects the prompt's positions to the vocabulary too, on a GPU the replies'
+                     only. This is what the rival would be without that; also trl-grpo-compact-split
   trl-sdpo           trl.experimental.sdpo with weight 0.5 and an EMA teacher, in its default and cheapest mode
                      (reverse KL on the sampled token). Every reply gets feedback, so that the teacher's forward pass
                      happens; its prompt is context and feedback, without the failed reply that ours reads
-  trl-sdpo-full      the same with our objective: forward KL over the whole vocabulary
-  ...-checkpointing  with gradient checkpointing: slowest, least memory
+  trl-sdpo-split     one row per pass
+  trl-sdpo-full      with our objective: forward KL over the whole vocabulary
+  ...-checkpointing  with gradient checkpointing
 
 Times are taken with a C library that keeps freed memory, which halves the time of trl-grpo and changes ours little;
 memory is measured in another run with the system's settings, under which all hold least (Linux and glibc; on a GPU it
@@ -60,11 +62,14 @@ from typing import Any
 from harness import Channel, Outcome, Worker, alternate, table, write_json
 from workload import SHAPES, Point, write_model
 
-GRPO = ("trl-grpo", "trl-grpo-compact", "trl-grpo-checkpointing", "trl-grpo-static", "trl-grpo-continuous")
-SDPO = ("trl-sdpo", "trl-sdpo-full", "trl-sdpo-checkpointing")
+GRPO = (
+    *("trl-grpo", "trl-grpo-split", "trl-grpo-compact", "trl-grpo-compact-split"),
+    *("trl-grpo-checkpointing", "trl-grpo-static", "trl-grpo-continuous"),
+)
+SDPO = ("trl-sdpo", "trl-sdpo-split", "trl-sdpo-full", "trl-sdpo-checkpointing")
 RIVALS = {"rapo-grpo": ("rapo-grpo-plain", *GRPO), "rapo-own": SDPO, "rapo-corrections": SDPO}
 EVERYBODY = (*RIVALS, "rapo-grpo-plain", *GRPO, *SDPO)
-USUAL = (*RIVALS, "trl-grpo", "trl-grpo-compact", "trl-sdpo")
+USUAL = (*RIVALS, *GRPO[:4], *SDPO[:2])
 SWEEP: dict[str, Sequence[int]] = {"prompt": (128, 512, 1024, 2048), "group": (4, 8, 16), "vocabulary": (8192, 151936)}
 SECONDS = ("sample", "update", "step", "cpu")
 FIGURES = (*SECONDS, "peak", "above")

@@ -83,10 +83,10 @@ def _grpo(point: Point, folder: Path, **settings: Any) -> Trainer:
     return GRPOTrainer(args=arguments, **_parts(point, folder))
 
 
-def _compact(point: Point, folder: Path) -> Trainer:
+def _compact(point: Point, folder: Path, **settings: Any) -> Trainer:
     # Not a setting: TRL itself leaves out the prompt's positions on a GPU only.
     trl.trainer.utils._use_triton = lambda device: True
-    return _grpo(point, folder)
+    return _grpo(point, folder, **settings)
 
 
 def _sdpo(point: Point, folder: Path, **settings: Any) -> Trainer:
@@ -103,14 +103,19 @@ def _sdpo(point: Point, folder: Path, **settings: Any) -> Trainer:
     return SDPOTrainer(args=SDPOConfig(**(_common(point, folder) | hybrid | settings)), **_parts(point, folder))
 
 
+def _split(make: Callable[..., Trainer], point: Point, folder: Path) -> Trainer:
+    """Fewer rows per forward and backward pass, and as many passes as that takes."""
+    passes = point.groups * point.group // point.rival_rows
+    return make(point, folder, per_device_train_batch_size=point.rival_rows, gradient_accumulation_steps=passes)
+
+
 def _common(point: Point, folder: Path) -> dict[str, Any]:
     """What both trainers are told: nothing but the step itself, and all of a step in one pass."""
-    rows = point.rival_rows or point.groups * point.group
     return {
         "output_dir": str(folder / "trl"),
         "max_steps": 10**6,
-        "per_device_train_batch_size": rows,
-        "gradient_accumulation_steps": point.groups * point.group // rows,
+        "per_device_train_batch_size": point.groups * point.group,
+        "gradient_accumulation_steps": 1,
         "num_generations": point.group,
         "max_completion_length": point.reply,
         "learning_rate": 1e-5,
@@ -148,11 +153,14 @@ def _parts(point: Point, folder: Path) -> dict[str, Any]:
 
 CONTENDERS: dict[str, Callable[[Point, Path], Trainer]] = {
     "trl-grpo": _grpo,
+    "trl-grpo-split": partial(_split, _grpo),
     "trl-grpo-compact": _compact,
+    "trl-grpo-compact-split": partial(_split, _compact),
     "trl-grpo-checkpointing": partial(_grpo, gradient_checkpointing=True),
     "trl-grpo-static": partial(_grpo, cache_implementation="static"),
     "trl-grpo-continuous": partial(_grpo, use_transformers_continuous_batching=True),
     "trl-sdpo": _sdpo,
+    "trl-sdpo-split": partial(_split, _sdpo),
     "trl-sdpo-full": partial(_sdpo, distillation_mode="full_logits", distillation_alpha=0.0),
     "trl-sdpo-checkpointing": partial(_sdpo, gradient_checkpointing=True),
 }

@@ -42,7 +42,7 @@ class Point:
         groups: contexts per step.
         feedback: tokens of the text that tells the teacher what was wrong with a reply.
         corrections: replies of a group that our teacher writes anew (the contender that learns from corrections).
-        rival_rows: replies per forward pass of the rivals; 0 takes all at once, which is fastest where memory permits.
+        rival_rows: replies per forward pass of the rivals that split a step.
         vocabulary, shape, dtype: of the model.
         device, threads: where it runs.
     """
@@ -53,7 +53,7 @@ class Point:
     groups: int = 1
     feedback: int = 32
     corrections: int = 4
-    rival_rows: int = 0
+    rival_rows: int = 1
     vocabulary: int = 8192
     shape: str = "6m"
     dtype: str = "float32"

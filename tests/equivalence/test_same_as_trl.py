@@ -34,7 +34,7 @@ class _Stop(TrainerCallback):
         raise StopIteration
 
 
-@pytest.mark.parametrize("contender", ["trl-grpo", "trl-grpo-compact", "trl-sdpo-full"])
+@pytest.mark.parametrize("contender", ["trl-grpo", "trl-grpo-split", "trl-grpo-compact", "trl-sdpo-full"])
 def test_the_gradient_is_the_same(contender: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_trl.trl.trainer.utils, "_use_triton", step_trl.trl.trainer.utils._use_triton)
     write_model(tmp_path, POINT.shape, POINT.vocabulary)
@@ -44,20 +44,22 @@ def test_the_gradient_is_the_same(contender: str, tmp_path: Path, monkeypatch: p
 
 
 def _theirs(contender: str, folder: Path) -> tuple[Tensor, dict[str, Any]]:
-    """TRL's gradient before clipping, and the batch it is of."""
+    """TRL's gradient before clipping, and the batch of all its passes."""
     trainer: Any = step_trl.CONTENDERS[contender](POINT, folder)
     trainer.args.max_grad_norm = 0
     trainer.add_callback(_Stop())
-    batch: dict[str, Any] = {}
+    passes: list[dict[str, Any]] = []
     compute_loss = trainer.compute_loss
 
     def spy(model: Any, inputs: dict[str, Any], **options: Any) -> Tensor:
-        batch.update(inputs)
+        passes.append(inputs)
         return compute_loss(model, inputs, **options)
 
     trainer.compute_loss = spy
     with pytest.raises(StopIteration):
         trainer.train()
+    names = [name for name, value in passes[0].items() if isinstance(value, Tensor) and value.ndim]
+    batch = {name: torch.cat([inputs[name] for inputs in passes]) for name in names}
     return torch.cat([weight.grad.flatten() for weight in trainer.model.parameters()]), batch
 
 
