@@ -13,8 +13,9 @@ from rapo.hindsight.revision import teacher_messages
 from rapo.models.policy import Policy
 from rapo.models.sampler import Sampled, SampleRequest, sample
 from rapo.optimize.advantage import group_advantage, rank_rewards
+from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup
 from rapo.optimize.optimizer import Optimizer
-from rapo.optimize.update import Hybrid, RankedReply, TaughtReply, TrainingGroup, update
+from rapo.optimize.update import Hybrid, update
 from rapo.types import Message
 from workload import Point, dialogues
 
@@ -61,10 +62,20 @@ class Grpo:
             raise RuntimeError("a reply does not have the length that was asked for")
 
     def _sample(
-        self, policy: Policy, prompts: Sequence[Ids], each: int, number: int, record: int | None = None
+        self,
+        policy: Policy,
+        prompts: Sequence[Ids],
+        each: int,
+        number: int,
+        *,
+        shared: Sequence[int | None] | None = None,
+        record: int | None = None,
     ) -> list[list[Sampled]]:
         seeds = count(number * 10**6)
-        requests = [SampleRequest(prompt, tuple(islice(seeds, each))) for prompt in prompts]
+        requests = [
+            SampleRequest(prompt, tuple(islice(seeds, each)), length)
+            for prompt, length in zip(prompts, shared or [None] * len(prompts), strict=True)
+        ]
         return sample(policy, requests, max_tokens=self.point.reply, temperature=1.0, record_top_k=record)
 
     def _lessons(
@@ -95,7 +106,7 @@ class Grpo:
             kl=0.0,
             replay=0.0,
             temperature=1.0,
-            groups_per_forward=4,
+            tokens_per_forward=8192,
             grad_clip=1.0,
         )
 
@@ -131,15 +142,9 @@ class OwnTokens(Grpo):
         text, critique = told
         return tuple(self.policy.render(teacher_messages([Message("user", text)], reply.completion.text, critique)))
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        weights = zip(self.teacher.model.parameters(), self.policy.model.parameters(), strict=True)
-        for theirs, mine in weights:
-            theirs.lerp_(mine, 0.05)
-
     def _update(self, groups: Sequence[TrainingGroup]) -> None:
         update(self.policy, self.optimizer, groups, self._numbers(), teacher=self.teacher)
-        self._follow()
+        self.teacher.follow(self.policy, 0.95)
 
 
 class Corrections(OwnTokens):
@@ -150,7 +155,8 @@ class Corrections(OwnTokens):
     ) -> list[list[TaughtReply]]:
         failed = [some[: self.point.corrections] for some in found]
         asked = [self._told(told, each) for told, some in zip(batch, failed, strict=True) for each in some]
-        written = (each for (each,) in self._sample(self.teacher, asked, 1, number, record=0))
+        shared = [len(prompt) for prompt, some in zip(prompts, failed, strict=True) for _ in some]
+        written = (each for (each,) in self._sample(self.teacher, asked, 1, number, shared=shared, record=0))
         return [
             [TaughtReply(each.completion.token_ids, each.teacher) for each in islice(written, len(some))]
             for some in failed

@@ -11,8 +11,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from harness import Clock, Worker, alternate
+from rapo.models.decoder import obstacle
 from rapo.models.policy import Policy
-from rapo.optimize.packing import packing_obstacle
 from step_ours import CONTENDERS
 from workload import Point, write_model
 
@@ -43,7 +43,7 @@ def test_plain_rows_take_the_same_step_with_more_operations(folder: Path) -> Non
     for name, clock in clocks.items():
         ours = CONTENDERS[name](POINT, folder)
         ours.step(0, clock)
-        assert (packing_obstacle(ours.policy.model) is None) == (name == "rapo-grpo")
+        assert (obstacle(ours.policy.model) is None) == (name == "rapo-grpo")
         gradients[name] = [state["exp_avg"] for state in ours.optimizer.parts[0].state.values()]
     torch.testing.assert_close(*gradients.values(), rtol=1e-4, atol=1e-7)
     packed, plain = (clock.report()["update_tflop"] for clock in clocks.values())

@@ -18,10 +18,11 @@ from transformers import TrainerCallback
 import step_trl
 from rapo.models.policy import Policy
 from rapo.models.sampler import TeacherDistribution
+from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup
 from rapo.optimize.losses import token_logps
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import PackedGroup, Segment, plain_logits
-from rapo.optimize.update import Hybrid, RankedReply, TaughtReply, TrainingGroup, update
+from rapo.optimize.update import Hybrid, update
 from workload import Point, write_model
 
 POINT = Point(shape="tiny", vocabulary=300, prompt=40, reply=12, group=4, groups=2, feedback=6)
@@ -88,7 +89,7 @@ def _mine(batch: dict[str, Any], folder: Path, weight: float) -> Tensor:
         kl=0.0,
         replay=0.0,
         temperature=1.0,
-        groups_per_forward=2,
+        tokens_per_forward=200,
         grad_clip=1e9,
     )
     update(policy, optimizer, lessons, numbers)
