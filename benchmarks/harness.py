@@ -97,6 +97,8 @@ class Channel:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
+        # Where memory runs out, a contender is what must go, and nothing else on the machine.
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
     def wait(self) -> str:
         """The next command. Ends the process when the parent has no more."""
@@ -191,8 +193,12 @@ class Memory:
         return {"peak": peak, "above": peak - self.held}
 
 
-def _status(field: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
+def _status(name: str) -> float:
+    return _field(Path("/proc/self/status"), name)
+
+
+def _field(path: Path, name: str) -> float:
+    line = next(line for line in path.read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024
 
 
@@ -216,31 +222,23 @@ class Outcome:
 
 
 def alternate(
-    names: Sequence[str],
-    start: Callable[[str], Worker],
-    *,
-    warmup: int,
-    runs: int,
-    together: bool = True,
-    first: str = "step",
+    rounds: Sequence[Sequence[str]], start: Callable[[str], Worker], *, warmup: int, runs: int, first: str = "step"
 ) -> dict[str, Outcome]:
     """The outcome of every contender.
 
     Args:
-        names: of the contenders.
+        rounds: the names of contenders that live at once and take turns step by step; one such round after another.
         start: starts one.
-        warmup: steps of each, at least one, whose figures do not count.
-        runs: steps of each that are.
-        together: all live at once and take turns step by step. Else, where a card holds only one of them, each in turn
-            runs alone for half of the steps, twice.
+        warmup: steps of each per round, at least one, whose figures do not count.
+        runs: steps of each per round that do.
         first: the command of the first step.
     """
-    outcomes = {name: Outcome() for name in names}
-    for living in [list(names)] if together else [[name] for name in names] * 2:
-        workers = {name: start(name) for name in living}
+    outcomes = {name: Outcome() for names in rounds for name in names}
+    for names in rounds:
+        workers = {name: start(name) for name in names}
         try:
-            for number in range(warmup + (runs if together else (runs + 1) // 2)):
-                for name in living:
+            for number in range(warmup + runs):
+                for name in names:
                     _turn(workers[name], outcomes[name], "step" if number else first, number < warmup)
         finally:
             for worker in workers.values():
@@ -260,6 +258,11 @@ def _turn(worker: Worker, outcome: Outcome, command: str, warming: bool) -> None
         outcome.reports.append(report)
     elif not outcome.first:
         outcome.first = report
+
+
+def free_memory() -> float:
+    """MiB that processes can still get."""
+    return _field(Path("/proc/meminfo"), "MemAvailable")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

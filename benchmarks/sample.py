@@ -46,7 +46,7 @@ def main() -> None:
             group = min(args.group, rows)
             fixed = {name: getattr(args, name) for name in SETTINGS}
             start = partial(_start, Point(group=group, groups=rows // group, **fixed), folder)
-            found[rows] = alternate(list(CONTENDERS), start, warmup=2, runs=args.runs, first="greedy")
+            found[rows] = alternate([list(CONTENDERS)], start, warmup=2, runs=args.runs, first="greedy")
     print(report(found, args.reply))
     runs = {rows: {name: asdict(outcome) for name, outcome in outcomes.items()} for rows, outcomes in found.items()}
     write_json(args.json, {"settings": {name: getattr(args, name) for name in SETTINGS}, "rows": runs})

@@ -9,8 +9,8 @@
 
 Every contender runs in a process of its own with the same weights, prompts (another one at every step), reply length,
 dtype and threads, and does one optimizer step per step: sample G replies to each context, give them fixed rewards,
-learn from them, AdamW. The end token cannot be drawn, so all replies have length C. Contenders take turns step by
-step; medians after a warm-up.
+learn from them, AdamW. The end token cannot be drawn, so all replies have length C. Contenders take turns step by step,
+or, where memory does not hold them together, run alone one after another and that twice; medians after a warm-up.
 
 "sample" is what the policy (and the teacher) decodes, "update" is loss, backward pass, clipping, optimizer and the
 teacher's moving average, "step" is everything, rewards and prompts included, "cpu" the processor's seconds in it, which
@@ -59,7 +59,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from harness import Channel, Outcome, Worker, alternate, table, write_json
+from harness import Channel, Outcome, Worker, alternate, free_memory, table, write_json
 from workload import SHAPES, Point, write_model
 
 GRPO = (
@@ -135,10 +135,21 @@ def measure(point: Point, folder: str, args: argparse.Namespace) -> tuple[dict[s
         task = {"point": asdict(point), "folder": folder, "contender": contender}
         return Worker(__file__, task, threads=point.threads, malloc=malloc)
 
-    card = point.device != "cpu"
-    everyone = partial(alternate, list(args.contenders), warmup=2 if card else 1, together=not card)
-    timed = everyone(partial(begin, "keep"), runs=args.runs, first="count" if args.peak_tflops else "step")
-    return timed, timed if card else everyone(partial(begin, "system"), runs=2)
+    names, first = list(args.contenders), "count" if args.peak_tflops else "step"
+    apart = [[name] for name in names]
+    if point.device != "cpu":
+        timed = alternate(apart * 2, partial(begin, "keep"), warmup=2, runs=-(-args.runs // 2), first=first)
+        return timed, timed
+    lean = alternate(apart, partial(begin, "system"), warmup=1, runs=2)
+    # Kept blocks fragment, so that a process holds more of them than it ever uses at once.
+    need = 1.5 * sum(_peak(outcome) for outcome in lean.values())
+    if need < free_memory():
+        return alternate([names], partial(begin, "keep"), warmup=1, runs=args.runs, first=first), lean
+    return alternate(apart * 2, partial(begin, "keep"), warmup=1, runs=-(-args.runs // 2), first=first), lean
+
+
+def _peak(lean: Outcome) -> float:
+    return max((each["peak"] for each in lean.reports), default=0.0)
 
 
 def _figures(timed: Outcome, lean: Outcome) -> dict[str, float]:
