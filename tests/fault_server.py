@@ -116,6 +116,7 @@ class FaultServer:
         retry_after: what ``429-after`` asks for.
         hits: every attempt received in full, in order.
         busiest: most attempts under way at once.
+        connections: how many were opened.
     """
 
     reply: Callable[[Body], str] = echo
@@ -132,6 +133,7 @@ class FaultServer:
     answered: Counter[str] = field(default_factory=Counter)
     count: int = 0
     busiest: int = 0
+    connections: int = 0
 
     @property
     def url(self) -> str:
@@ -161,6 +163,7 @@ class FaultServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 first, *lines = head.decode("latin-1").split("\r\n")

@@ -6,6 +6,7 @@ function (:class:`Scripted`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +29,11 @@ class ChatRequest:
     purpose: str
     seed: int
     schema: Mapping[str, Any] | None = None
+
+    def as_json(self) -> str:
+        """All of it, the same text for the same request."""
+        messages = [[message.role, message.content] for message in self.messages]
+        return json.dumps([messages, self.purpose, self.seed, self.schema], sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
