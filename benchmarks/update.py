@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from rapo.optimize.losses import grpo, token_logps
-from rapo.optimize.packing import PackedGroup, Segment, plain_logits, scored_ids, segment_logits
+from rapo.optimize.packing import PackedGroup, Segment, completion_logits, plain_logits, scored_ids
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     model = Qwen3ForCausalLM(shape())
     group = make_group(args.prompt, args.reply, args.group, model.config.vocab_size)
     ways: dict[str, Callable[[], Tensor]] = {
-        "shared prefix": lambda: segment_logits(model, [group]),
+        "shared prefix": lambda: completion_logits(model, [group], packed=True),
         "plain": lambda: all_logits(model, group),
         "plain, kept logits": lambda: plain_logits(model, [group]),
     }

@@ -12,6 +12,7 @@ from rapo.evals.interactive import Row, Suite
 from rapo.evals.stats import bootstrap_mean
 from rapo.interact.play import Speaker
 from rapo.missing import CountingUsers, demand
+from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.models.speaker import PolicySpeaker
 from rapo.parts import Parts
@@ -45,7 +46,7 @@ def measure(
     users = eval_users(parts)
     suite = Suite(users, c.dialogues, c.turns, config.run.seed, c.bootstrap)
     speakers: dict[str, Speaker] = {
-        label: PolicySpeaker(policy, config.policy.system_prompt, config.policy.max_tokens, c.temperature)
+        label: PolicySpeaker(policy, config.policy.system_prompt, config.policy.max_tokens, c.temperature, Memory())
         for label, policy in policies.items()
     }
     work: list[tuple[str, Mapping[str, Speaker]]] = [("policy", speakers)]

@@ -29,9 +29,9 @@ from rapo.config import WORLDS, RunConfig
 from rapo.errors import BudgetError, EndpointError, ModelError, RunError
 from rapo.evals.interactive import Row
 from rapo.measure import eval_users, evaluate
+from rapo.models.decoder import obstacle
 from rapo.models.policy import Policy
 from rapo.optimize import checkpoint
-from rapo.optimize.packing import packing_obstacle
 from rapo.optimize.render import Example
 from rapo.optimize.sft import SftStep
 from rapo.parts import Parts
@@ -56,6 +56,8 @@ def prepare(config: RunConfig) -> None:
     torch.set_num_threads(config.run.threads)
     if config.run.device == "cpu":
         torch.use_deterministic_algorithms(True)
+        # Else every new tensor is filled with NaN first, to show who reads what nobody wrote.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     elif not torch.cuda.is_available():
         raise ModelError("there is no GPU that torch can use", got="run.device=cuda", fix="set run.device=cpu")
 
@@ -191,7 +193,7 @@ def _scores_since_regular_save(run: RunDirectory, done: int) -> list[float]:
 
 def _notice_plain_updates(policy: Policy, terminal: Terminal) -> None:
     """Say so when updates cannot share prefixes: the numbers stay the same, the time does not."""
-    if reason := packing_obstacle(policy.model):
+    if reason := obstacle(policy.model):
         terminal.warn(f"this model cannot share prefixes ({reason}); updates take the plain, slower path")
 
 

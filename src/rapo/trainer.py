@@ -23,9 +23,10 @@ from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, TeacherDistribution, sample
 from rapo.models.speaker import PolicySpeaker
 from rapo.optimize.advantage import group_advantage, rank_rewards
+from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.render import Example
-from rapo.optimize.update import Hybrid, RankedReply, TaughtReply, TrainingGroup, UpdateResult, kl_to, update
+from rapo.optimize.update import Hybrid, UpdateResult, kl_to, update
 from rapo.seeds import derive_seed
 from rapo.step_metrics import improves, step_metrics
 from rapo.types import Correction, Dialogue, EchoRequest, Group, Message
@@ -227,7 +228,7 @@ class Trainer:
             kl=c.update.kl,
             replay=c.teacher.replay_weight,
             temperature=c.branch.temperature,
-            groups_per_forward=c.update.groups_per_forward,
+            tokens_per_forward=c.update.tokens_per_forward,
             grad_clip=c.update.grad_clip,
         )
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 from transformers import PreTrainedModel
 
 from rapo.errors import ModelError
+from rapo.models.decoder import obstacle
+from rapo.optimize import prefix_attention
 from rapo.optimize.losses import forward_kl, grpo, hybrid, token_logps
 from rapo.optimize.packing import (
     PackedGroup,
     Segment,
     completion_logits,
     lay_out,
-    packed_mask,
-    packing_obstacle,
     plain_logits,
     scored_ids,
-    segment_logits,
 )
+from rapo.optimize.prefix_attention import SharedPrefix, Span
 
 Make = Callable[..., PreTrainedModel]
 
@@ -84,9 +85,36 @@ def test_float32_stays_within_rounding(make_model: Make) -> None:
     torch.testing.assert_close(packed, plain, rtol=0, atol=1e-5)
 
 
-def test_mask_by_hand() -> None:
-    # prefix of 2, segments of 2 and 1, one place of padding; a row says whom that query sees
-    owner = torch.tensor([[0, 0, 1, 1, 2, -1]])
+def test_layout_by_hand() -> None:
+    groups = [PackedGroup((5, 6), (Segment((7, 8)), Segment((9, 10, 11), scored_from=1))), PackedGroup((5,), ())]
+    layout = lay_out(groups, torch.device("cpu"))
+    assert layout.ids.tolist() == [5, 6, 7, 8, 9, 10, 11, 5]
+    assert layout.positions.tolist() == [0, 1, 2, 3, 2, 3, 4, 0]
+    # 7 is predicted at place 1, 8 at 2; 9 is only read, 10 is predicted at 4, 11 at 5
+    assert layout.predictors.tolist() == [1, 2, 4, 5]
+    assert scored_ids(groups).tolist() == [7, 8, 10, 11]
+    assert layout.spans == (Span(0, 2, (2, 3)), Span(7, 1, ()))
+    # The last layer is needed from the end of each prefix on.
+    assert SharedPrefix(layout.spans, torch.device("cpu"), 0).matter.tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def sees(spans: Sequence[Span]) -> Tensor:
+    """Who sees whom, bool [T, T] (query, key), spelt out."""
+    total = sum(span.length for span in spans)
+    seen = torch.zeros(total, total, dtype=torch.bool)
+    for span in spans:
+        first = span.start + span.prefix
+        prefix = torch.arange(span.start, first)
+        seen[span.start : first, span.start : first] = torch.ones(span.prefix, span.prefix).tril().bool()
+        for length in span.segments:
+            own = slice(first, first + length)
+            seen[own, prefix] = True
+            seen[own, own] = torch.ones(length, length).tril().bool()
+            first += length
+    return seen
+
+
+def test_who_sees_whom_by_hand() -> None:
     want = [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
@@ -95,17 +123,52 @@ def test_mask_by_hand() -> None:
         [1, 1, 0, 0, 1, 0],
         [0, 0, 0, 0, 0, 1],
     ]
-    assert packed_mask(owner)[0, 0].int().tolist() == want
+    assert sees([Span(0, 2, (2, 1)), Span(5, 1, ())]).int().tolist() == want
 
 
-def test_layout_by_hand() -> None:
-    groups = [PackedGroup((5, 6), (Segment((7, 8)), Segment((9, 10, 11), scored_from=1))), PackedGroup((5,), ())]
-    rows = lay_out(groups, torch.device("cpu"))
-    assert rows.ids.tolist() == [[5, 6, 7, 8, 9, 10, 11], [5, 0, 0, 0, 0, 0, 0]]
-    assert rows.positions.tolist() == [[0, 1, 2, 3, 2, 3, 4], [0] * 7]
-    # 7 is predicted at place 1, 8 at 2; 9 is only read, 10 is predicted at 4, 11 at 5
-    assert rows.predictors.tolist() == [1, 2, 4, 5]
-    assert scored_ids(groups).tolist() == [7, 8, 10, 11]
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [Span(0, 2, (2, 1)), Span(5, 1, ())],
+        [Span(0, 255, (3, 3)), Span(261, 256, (7,)), Span(524, 300, (2, 5, 1))],
+        [Span(0, 3, ()), Span(3, 385, (1, 1, 1))],
+    ],
+)
+def test_attention_is_that_of_a_dense_mask(spans: list[Span], last: bool) -> None:
+    # Prefixes from 256 on are cut into blocks of 128.
+    mask, draw = sees(spans), torch.Generator().manual_seed(2)
+    query, key, value = (
+        torch.randn(len(mask), heads, 8, generator=draw, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2)
+    )
+    attend = SharedPrefix(spans, torch.device("cpu"), 0 if last else 9)
+    asked = query[attend.matter] if last else query
+    rows = mask[attend.matter] if last else mask
+    wide = [each.repeat_interleave(2, dim=1) for each in (key, value)]
+    shares = torch.einsum("qhd,khd->hqk", asked, wide[0]).div(8**0.5).masked_fill(~rows, -torch.inf).softmax(-1)
+    want = torch.einsum("hqk,khd->qhd", shares, wide[1])
+    got = attend(0, asked, key, value)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    weights = torch.randn(want.shape, generator=draw, dtype=torch.float64)
+    grads = [
+        torch.autograd.grad((each * weights).sum(), (query, key, value), retain_graph=True) for each in (got, want)
+    ]
+    for mine, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("last", [False, True])
+def test_flex_attention_sees_the_same(monkeypatch: pytest.MonkeyPatch, last: bool) -> None:
+    # What a GPU runs, uncompiled on the CPU, where it has no backward pass.
+    monkeypatch.setattr(prefix_attention, "_compiled", lambda: flex_attention)
+    spans, draw = [Span(0, 5, (3, 2)), Span(10, 4, ()), Span(14, 2, (1, 6, 1))], torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(24, heads, 16, generator=draw) for heads in (4, 2, 2))
+    matter = SharedPrefix(spans, torch.device("cpu"), 0).matter
+    asked = query[matter] if last else query
+    want = SharedPrefix(spans, torch.device("cpu"), 0 if last else 9)(0, asked, key, value)
+    got = prefix_attention._FlexMasks(spans, matter).attend(asked, key, value, last)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("per_forward", [1, 2, 6])
@@ -121,7 +184,7 @@ def test_splitting_into_micro_batches_changes_nothing(make_model: Make, per_forw
         done, clipped, losses = 0, 0.0, []
         for start in range(0, 6, size):
             part = groups[start : start + size]
-            logits, ids = segment_logits(model, part), scored_ids(part)
+            logits, ids = completion_logits(model, part, packed=True), scored_ids(part)
             own = slice(done, done + len(ids))
             done += len(ids)
             logps = token_logps(logits, ids)
@@ -146,18 +209,18 @@ def test_no_scored_token_gives_exactly_zero_gradient(make_model: Make, packed: b
     assert not gradient(model, loss).any()
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
 def test_gradient_checkpointing_changes_nothing(make_model: Make) -> None:
     model, groups = make_model().double().train(), ragged_groups(3)
     ids = scored_ids(groups)
-    want = gradient(model, token_logps(segment_logits(model, groups), ids).sum())
+    want = gradient(model, token_logps(completion_logits(model, groups, packed=True), ids).sum())
     model.gradient_checkpointing_enable()
-    assert_same_gradient(gradient(model, token_logps(segment_logits(model, groups), ids).sum()), want)
+    assert_same_gradient(gradient(model, token_logps(completion_logits(model, groups, packed=True), ids).sum()), want)
 
 
 @pytest.mark.parametrize(
     ("model_type", "options", "reason"),
     [
-        ("qwen3", {"attention": "eager"}, "eager"),
         ("mistral", {}, "mistral is not one of"),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}, "sliding-window"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "dynamic"),
@@ -168,7 +231,7 @@ def test_models_that_cannot_pack_are_refused_and_run_plain(
     make_model: Make, model_type: str, options: dict[str, object], reason: str
 ) -> None:
     model, groups = make_model(model_type, **options).double().eval(), ragged_groups(3)
-    assert reason in str(packing_obstacle(model))
+    assert reason in str(obstacle(model))
     with pytest.raises(ModelError, match=reason):
         completion_logits(model, groups, packed=True)
     want = torch.cat([one_row_logits(model, group) for group in groups])
@@ -176,7 +239,7 @@ def test_models_that_cannot_pack_are_refused_and_run_plain(
 
 
 def test_verified_models_have_no_obstacle(make_model: Make) -> None:
-    assert [packing_obstacle(make_model(m)) for m in ("qwen2", "qwen3", "llama")] == [None] * 3
+    assert [obstacle(make_model(m)) for m in ("qwen2", "qwen3", "llama")] == [None] * 3
 
 
 def test_malformed_groups_are_refused() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from rapo.errors import ModelError
+from rapo.models import sampler
+from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.models.sampler import Sampled, SampleRequest, _noise, sample
 from rapo.optimize.losses import bucket, token_logps
@@ -143,3 +147,94 @@ def test_training_mode_is_given_back(policy: Policy) -> None:
     policy.model.train()
     sample(policy, [SampleRequest((9, 8), (1,))], max_tokens=2, temperature=1)
     assert policy.model.training
+
+
+def continued(policy: Policy, histories: int = 3) -> list[SampleRequest]:
+    """Prompts that share a history and go on differently, by one token to nine, as corrections of a group do."""
+    asked = []
+    for i in range(histories):
+        history = tuple(policy.render([Message("user", PROMPTS[i])]))
+        rests = [tuple(range(9, 9 + length)) for length in (1, 4, 9)[: i + 1]]
+        asked += [SampleRequest((*history, *rest), (10 * i + len(rest),), len(history)) for rest in rests]
+    return asked
+
+
+@pytest.mark.parametrize("rows", [2, 64])
+def test_sharing_a_history_changes_nothing(policy: Policy, rows: int) -> None:
+    asked = continued(policy)
+    alone = [replace(request, shared=None) for request in asked]
+    options = {"max_tokens": 12, "temperature": 0.8, "batch_rows": rows, "record_top_k": 0}
+    for a, b in zip(*(flat(sample(policy, some, **options)) for some in (asked, alone)), strict=True):
+        assert a.completion.token_ids == b.completion.token_ids
+        assert a.completion.logps == pytest.approx(b.completion.logps, abs=1e-5)
+        assert a.teacher is not None and b.teacher is not None
+        torch.testing.assert_close(a.teacher.logps, b.teacher.logps, rtol=0, atol=1e-4)
+
+
+def encoded(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of tokens that the model reads at a time from here on."""
+    lengths: list[int] = []
+    embed = policy.model.get_input_embeddings()
+    monkeypatch.setattr(embed, "forward", lambda ids: (lengths.append(len(ids)), type(embed).forward(embed, ids))[1])
+    return lengths
+
+
+def test_a_history_is_encoded_once(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths, asked = encoded(policy, monkeypatch), continued(policy)
+    sample(policy, asked, max_tokens=1, temperature=1.0)
+    histories = {request.prompt_ids[: request.shared] for request in asked}
+    rests = [len(request.prompt_ids) - (request.shared or 0) for request in asked]
+    assert lengths == [sum(map(len, histories)), sum(rests)]
+    lengths.clear()
+    # All but the last token of a prompt, once for three completions.
+    sample(policy, [SampleRequest((9,) * 20, (1, 2, 3))], max_tokens=1, temperature=1.0)
+    assert lengths == [19, 3]
+
+
+@pytest.mark.parametrize("most", [1 << 30, 0])
+def test_a_talk_goes_on_from_what_is_kept_of_it(policy: Policy, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    memory, lengths = Memory(most), encoded(policy, monkeypatch)
+    prompts, new = [tuple(policy.render([Message("user", text)])) for text in PROMPTS], [0, 0, 0]
+    for turn in range(3):
+        seeds = [(turn * 10 + i,) for i in range(3)]
+        plain = [SampleRequest(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        named = [replace(request, talk=str(i)) for i, request in enumerate(plain)]
+        want = flat(sample(policy, plain, max_tokens=5, temperature=0.9))
+        lengths.clear()
+        got = flat(sample(policy, named, max_tokens=5, temperature=0.9, memory=memory))
+        for a, b in zip(got, want, strict=True):
+            assert a.completion.token_ids == b.completion.token_ids
+            assert a.completion.logps == pytest.approx(b.completion.logps, abs=1e-4)
+        # The last token of a prompt is read with what is written; that of a reply as well, if others wrote longer ones.
+        known = turn > 0 and most > 0
+        fresh = sum(new) if known else sum(len(prompt) - 1 for prompt in prompts)
+        assert fresh - 3 * known <= lengths[0] <= fresh
+        prompts = [
+            (*prompt, *one.completion.token_ids, *range(20, 23 + i))
+            for i, (prompt, one) in enumerate(zip(prompts, got, strict=True))
+        ]
+        new = [3 + i for i in range(3)]
+    # A branch goes back to an earlier point of the talk: nothing is left to encode.
+    lengths.clear()
+    back = tuple(policy.render([Message("user", PROMPTS[1])]))
+    sample(policy, [SampleRequest(back, (1, 2, 3), talk="1")], max_tokens=1, temperature=1.0, memory=memory)
+    assert lengths == ([3] if most else [len(back) - 1, 3])
+
+
+def test_a_talk_under_another_name_changes_nothing(policy: Policy) -> None:
+    memory = Memory()
+    one, other = (tuple(policy.render([Message("user", text)])) for text in PROMPTS[:2])
+    sample(policy, [SampleRequest(one, (1,), talk="a")], max_tokens=5, temperature=1.0, memory=memory)
+    got = sample(policy, [SampleRequest(other, (2,), talk="a")], max_tokens=5, temperature=1.0, memory=memory)
+    want = sample(policy, [SampleRequest(other, (2,))], max_tokens=5, temperature=1.0)
+    assert got[0][0].completion.token_ids == want[0][0].completion.token_ids
+
+
+def test_models_of_other_kinds_are_sampled_by_their_own_forward(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = flat(sample(policy, continued(policy), max_tokens=12, temperature=0.8))
+    monkeypatch.setattr(sampler, "obstacle", lambda model: "a test says so")
+    for a, b in zip(flat(sample(policy, continued(policy), max_tokens=12, temperature=0.8)), want, strict=True):
+        assert a.completion.token_ids == b.completion.token_ids
+        assert a.completion.logps == pytest.approx(b.completion.logps, abs=1e-5)

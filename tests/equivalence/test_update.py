@@ -16,10 +16,11 @@ from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.models.scratch import new_policy
 from rapo.optimize import update as room
+from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import PackedGroup, Segment, plain_logits
 from rapo.optimize.render import Example
-from rapo.optimize.update import Hybrid, RankedReply, TaughtReply, TrainingGroup, UpdateResult, update
+from rapo.optimize.update import Gradient, Hybrid, UpdateResult, update
 from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import RunDirectory
@@ -35,7 +36,7 @@ NUMBERS = Hybrid(
     kl=0.0,
     replay=0.5,
     temperature=0.9,
-    groups_per_forward=2,
+    tokens_per_forward=90,
     grad_clip=1e9,
 )
 
@@ -116,13 +117,13 @@ def assert_same(got: Tensor, want: Tensor, within: float) -> None:
 REPLAY = [Example((5, 6, 7, 8, 9), (False, False, True, True, True)), Example((9, 8, 7), (False, True, True))]
 
 
-@pytest.mark.parametrize("per_forward", [2, 6])
+@pytest.mark.parametrize("tokens", [90, 10_000])
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
-def test_groups_per_forward_changes_nothing(policy: Policy, teacher: Policy, per_forward: int, divergence: str) -> None:
+def test_tokens_per_forward_change_nothing(policy: Policy, teacher: Policy, tokens: int, divergence: str) -> None:
     options = {"teacher": teacher, "reference": teacher, "replay": REPLAY}
-    numbers = replace(NUMBERS, kl=0.1, divergence=divergence, groups_per_forward=1)
+    numbers = replace(NUMBERS, kl=0.1, divergence=divergence, tokens_per_forward=1)
     want, one = gradient(policy, groups(), numbers, **options)
-    got, many = gradient(policy, groups(), replace(numbers, groups_per_forward=per_forward), **options)
+    got, many = gradient(policy, groups(), replace(numbers, tokens_per_forward=tokens), **options)
     assert_same(got, want, 1e-6)
     assert many.metrics == pytest.approx(one.metrics, rel=1e-6)
     assert {
@@ -238,11 +239,9 @@ def test_packed_equals_plain(policy: Policy, teacher: Policy, monkeypatch: pytes
     numbers, options = replace(NUMBERS, kl=kl), {"teacher": teacher, "reference": teacher}
     packed, one = gradient(policy, groups(), numbers, **options)
     asked: list[bool] = []
-    logits = room.completion_logits
-    monkeypatch.setattr(room, "packing_obstacle", lambda model: "a test says so")
-    monkeypatch.setattr(
-        room, "completion_logits", lambda *args, packed: (asked.append(packed), logits(*args, packed=packed))[1]
-    )
+    scores = room.scores
+    monkeypatch.setattr(room, "obstacle", lambda model: "a test says so")
+    monkeypatch.setattr(room, "scores", lambda *args, packed: (asked.append(packed), scores(*args, packed=packed))[1])
     plain, two = gradient(policy, groups(), numbers, **options)
     assert set(asked) == {False}
     assert_same(packed, plain, 1e-5)
@@ -307,13 +306,13 @@ class NoSteps(Exception):
     """Raised where training would start."""
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_plain_updates_are_announced_once(
     policy: Policy,
     run: RunDirectory,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    attention: str,
+    dropout: float,
 ) -> None:
     class Idle:
         def __init__(self) -> None:
@@ -323,17 +322,44 @@ def test_plain_updates_are_announced_once(
             raise NoSteps
 
     monkeypatch.setattr(stages, "make_trainer", lambda *_: Idle())
-    policy.model.set_attn_implementation(attention)
+    policy.model.config.attention_dropout = dropout
     with pytest.raises(NoSteps):
         stages.learn(run, Parts(run.config, run.path, print), policy, Terminal(quiet=True))
     shown = " ".join(capsys.readouterr().err.split())
-    notice = "this model cannot share prefixes (its attention is eager, not sdpa); updates take the plain, slower path"
-    assert shown == (f"warning: {notice}" if attention == "eager" else "")
+    notice = "this model cannot share prefixes (it trains with dropout); updates take the plain, slower path"
+    assert shown == (f"warning: {notice}" if dropout else "")
 
 
 def test_an_unpackable_model_learns_the_same(policy: Policy, teacher: Policy) -> None:
     packed, _ = gradient(policy, groups(), teacher=teacher)
-    policy.model.set_attn_implementation("eager")
-    assert room.packing_obstacle(policy.model) is not None
+    policy.model.config.attention_dropout = 0.1
+    assert room.obstacle(policy.model) is not None
     plain, _ = gradient(policy, groups(), teacher=teacher)
     assert_same(plain, packed, 1e-5)
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.1])
+def test_terms_kept_apart_until_counted_give_the_same(policy: Policy, teacher: Policy, kl: float) -> None:
+    numbers, options = replace(NUMBERS, kl=kl), {"teacher": teacher, "reference": teacher}
+    want, one = gradient(policy, groups(), numbers, replay=REPLAY, **options)
+    recorder, late = Recorder(policy), Gradient(policy, numbers, **options)
+    for start, stop in ((0, 1), (1, 4), (4, 6)):
+        late.add(groups()[start:stop])
+    two = late.apply(recorder, REPLAY)
+    assert recorder.gradient is not None
+    assert_same(recorder.gradient, want, 1e-6)
+    assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
+    assert [pytest.approx(some, rel=1e-6) for some in one.divergences] == two.divergences
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_chunks_of_the_vocabulary_change_nothing(
+    policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch, top_k: int
+) -> None:
+    numbers, options = replace(NUMBERS, kl=0.1, top_k=top_k), {"teacher": teacher, "reference": teacher}
+    want, one = gradient(policy, groups(), numbers, **options)
+    monkeypatch.setattr(room, "CHUNK_BYTES", 4 * 300 * 3)
+    got, two = gradient(policy, groups(), numbers, **options)
+    assert_same(got, want, 1e-6)
+    assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
+    assert [pytest.approx(some, rel=1e-6) for some in one.divergences] == two.divergences

@@ -207,7 +207,7 @@ class Update(Section):
     clip_low: OpenShare = Field(default=0.2, description="how far below 1 the probability ratio may fall")
     clip_high: Positive = Field(default=0.28, description="how far above 1 the probability ratio may rise")
     kl: Weight = Field(default=0.0, description="weight of the KL divergence to the start policy")
-    groups_per_forward: Count = Field(default=4, description="groups per forward pass: memory, never the result")
+    tokens_per_forward: Count = Field(default=8192, description="tokens per forward pass: memory, never the result")
     grad_clip: Positive = Field(default=1.0, description="largest gradient norm")
 
 

@@ -1,7 +1,6 @@
 """Sampling in this process: every context is encoded once, however many completions it gets.
 
-Shape suffixes: R rows (completions decoded together), C distinct contexts, T completion tokens, L context tokens,
-V vocabulary, K recorded tokens.
+Shape suffixes: R rows (completions decoded together), T completion tokens, V vocabulary, K recorded tokens.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from rapo.errors import ModelError
-from rapo.models.cache import spread
+from rapo.models.decoder import obstacle
+from rapo.models.decoding import Decoding, Engine, Prompt
+from rapo.models.generic_decoding import GenericDecoding
+from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.optimize.losses import bucket
 from rapo.types import Completion
@@ -24,10 +25,27 @@ from rapo.types import Completion
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """A prompt and one seed for each completion wanted."""
+    """A prompt and one seed for each completion wanted.
+
+    Attributes:
+        prompt_ids: at least one token.
+        seeds: one each.
+        shared: tokens from the beginning that other requests have in common, so that they are encoded once; None shares
+            the whole prompt with the requests that have the same one.
+        talk: the name of the talk it belongs to, whose encoding a memory keeps from turn to turn.
+    """
 
     prompt_ids: tuple[int, ...]
     seeds: tuple[int, ...]
+    shared: int | None = None
+    talk: str | None = None
+
+    def row(self) -> Prompt:
+        """As a row of the engine, which reads the last token at least by itself."""
+        length = len(self.prompt_ids)
+        shared = min(length if self.shared is None else self.shared, length - 1)
+        # Several completions of one talk are branches, and it goes on from none of them.
+        return Prompt(self.prompt_ids, shared, self.talk, kept=len(self.seeds) == 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,7 @@ def sample(
     temperature: float,
     batch_rows: int = 64,
     record_top_k: int | None = None,
+    memory: Memory | None = None,
 ) -> list[list[Sampled]]:
     """Completions for each request, one per seed, in order.
 
@@ -74,19 +93,20 @@ def sample(
         batch_rows: completions decoded together. Requests are taken in order and kept whole unless larger than this.
         record_top_k: None records nothing; 0 the full next-token distributions; K > 0 the K most likely tokens and the
             rest as one. Recorded at temperature 1.
+        memory: encodings of these very weights, of talks that requests name.
 
     Raises:
         ModelError: a prompt is empty, or prompt and ``max_tokens`` do not fit the model's context.
     """
     _check(policy, requests, max_tokens)
     sampled: list[list[Sampled]] = [[] for _ in requests]
-    decoder = _Decoder(policy, max_tokens, temperature, record_top_k)
+    writer = _Writer(policy, max_tokens, temperature, record_top_k, memory)
     training = policy.model.training
     policy.model.train(False)
     try:
         with torch.inference_mode():
             for rows in _batches(requests, batch_rows):
-                completions = decoder.run([requests[i].prompt_ids for i, _ in rows], [seed for _, seed in rows])
+                completions = writer.run([requests[i].row() for i, _ in rows], [seed for _, seed in rows])
                 for (i, _), completion in zip(rows, completions, strict=True):
                     sampled[i].append(completion)
     finally:
@@ -122,91 +142,50 @@ def _batches(requests: Sequence[SampleRequest], batch_rows: int) -> Iterator[lis
         yield batch
 
 
-@dataclass(slots=True)
-class _Rows:
-    """The rows still being decoded; every tensor's first axis is R."""
-
-    origin: Tensor
-    ids: Tensor
-    positions: Tensor
-    mask: Tensor
-    noise: Tensor
-
-    def select(self, keep: Tensor) -> _Rows:
-        return _Rows(self.origin[keep], self.ids[keep], self.positions[keep], self.mask[keep], self.noise[keep])
-
-
 @dataclass(frozen=True, slots=True)
-class _Decoder:
+class _Writer:
     policy: Policy
     max_tokens: int
     temperature: float
     record_top_k: int | None
+    memory: Memory | None
 
-    def run(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> list[Sampled]:
+    def run(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sampled]:
         """One completion per row."""
-        rows, cache = self._start(prompts, seeds)
-        end_ids = torch.tensor(sorted(self.policy.end_ids), device=self.policy.device)
+        device, engine = self.policy.device, self._engine()
+        end_ids = torch.tensor(sorted(self.policy.end_ids), device=device)
         tape = _Tape(len(prompts), self.max_tokens, self.record_top_k)
-        running_R = torch.ones_like(rows.ids, dtype=torch.bool)
+        noise_RT = _noise(seeds, self.max_tokens).to(device)
+        origin_R = torch.arange(len(prompts), device=device)
+        running_R = torch.ones_like(origin_R, dtype=torch.bool)
+        logits_RV = engine.start(prompts, self.max_tokens)
         for t in range(self.max_tokens):
-            logits_RV = self._next_logits(rows, cache, t)
-            rows.ids, logps_R = self._draw(logits_RV, rows.noise[:, t])
-            tape.write(t, rows.origin, rows.ids, logps_R, logits_RV)
-            running_R &= ~torch.isin(rows.ids, end_ids)
-            left = int(running_R.sum())
-            if left == 0:
+            ids_R, logps_R = self._draw(logits_RV, noise_RT[:, t])
+            tape.write(t, origin_R, ids_R, logps_R, logits_RV)
+            running_R &= ~torch.isin(ids_R, end_ids)
+            left = int(running_R.sum()) if t % self._look_every() == 0 else len(running_R)
+            if left == 0 or t + 1 == self.max_tokens:
                 break
-            # Copying the cache costs about as much as one step, so rows are dropped when that halves every later step.
+            # Copying keys and values costs about as much as one step, so rows go when that halves every later step.
             if left <= len(running_R) // 2:
-                keep = running_R.nonzero().squeeze(-1)
-                rows, running_R = rows.select(keep), running_R[keep]
-                cache.batch_select_indices(keep)
+                keep_R = running_R.nonzero().squeeze(-1)
+                engine.select(keep_R)
+                origin_R, noise_RT, ids_R, running_R = (x[keep_R] for x in (origin_R, noise_RT, ids_R, running_R))
+            logits_RV = engine.step(ids_R)
+        engine.close()
         return tape.read(self.policy)
 
-    def _start(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> tuple[_Rows, DynamicCache]:
-        """Encode all but the last token of each distinct prompt, once, and spread the result over the rows."""
-        device = self.policy.device
-        distinct = list(dict.fromkeys(prompts))
-        place = {prompt: i for i, prompt in enumerate(distinct)}
-        row_R = torch.tensor([place[prompt] for prompt in prompts], device=device)
-        past_C = torch.tensor([len(prompt) - 1 for prompt in distinct], device=device)
-        width = max(map(len, distinct)) - 1
-        offsets_CL = torch.arange(width, device=device) - (width - past_C)[:, None]
-        mask_CL = (offsets_CL >= 0).long()
-        cache = DynamicCache(config=self.policy.model.config)
-        if width:
-            padded = [(width + 1 - len(prompt)) * prompt[:1] + prompt[:-1] for prompt in distinct]
-            self.policy.model(
-                input_ids=torch.tensor(padded, device=device),
-                attention_mask=mask_CL,
-                position_ids=offsets_CL.clamp_min(0),
-                past_key_values=cache,
-                logits_to_keep=1,
-            )
-            spread(cache, row_R, self.max_tokens)
-        rows = _Rows(
-            origin=torch.arange(len(prompts), device=device),
-            ids=torch.tensor([prompt[-1] for prompt in prompts], device=device),
-            positions=past_C[row_R],
-            mask=torch.nn.functional.pad(mask_CL[row_R], (0, self.max_tokens), value=1),
-            noise=_noise(seeds, self.max_tokens).to(device),
-        )
-        return rows, cache
+    def _engine(self) -> Engine:
+        model = self.policy.model
+        return GenericDecoding(model) if obstacle(model) else Decoding(model, self.memory)
 
-    def _next_logits(self, rows: _Rows, cache: DynamicCache, t: int) -> Tensor:
-        """Logits [R, V] after each row's newest token, at least float32."""
-        past = rows.mask.shape[1] - self.max_tokens
-        logits_R1V: Tensor = self.policy.model(
-            input_ids=rows.ids[:, None],
-            attention_mask=rows.mask[:, : past + t + 1],
-            position_ids=(rows.positions + t)[:, None],
-            past_key_values=cache,
-        ).logits
-        return logits_R1V[:, -1].to(torch.promote_types(logits_R1V.dtype, torch.float32))
+    def _look_every(self) -> int:
+        """Steps between two looks at who has ended: a look makes a GPU wait."""
+        return 1 if self.policy.device.type == "cpu" else 8
 
     def _draw(self, logits_RV: Tensor, noise_R: Tensor) -> tuple[Tensor, Tensor]:
         """Token and log-probability [R] of each row."""
+        logits_RV = logits_RV.to(torch.promote_types(logits_RV.dtype, torch.float32))
         if self.temperature == 0:
             logps_RV = logits_RV.log_softmax(-1)
             ids_R1 = logps_RV.argmax(-1, keepdim=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.types import Completion, Dialogue, Message
@@ -19,12 +20,15 @@ class PolicySpeaker:
         system_prompt: put before every dialogue; None sends none.
         max_tokens: longest reply.
         temperature: of the sampling; 0 decodes greedily.
+        memory: what is encoded of the talks, so that a turn goes on from the one before and a branch from any; None
+            encodes every prompt from its beginning. It holds for the weights as they are.
     """
 
     policy: Policy
     system_prompt: str | None
     max_tokens: int
     temperature: float
+    memory: Memory | None = None
 
     def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str | None]:
         """One reply per dialogue; None where what was said has grown too long for the policy's context.
@@ -44,10 +48,14 @@ class PolicySpeaker:
     def sample(self, dialogues: Sequence[Dialogue], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
         """One completion per seed for each dialogue."""
         requests = [
-            SampleRequest(tuple(self.policy.render(self.context(dialogue.messages))), tuple(some))
+            SampleRequest(
+                tuple(self.policy.render(self.context(dialogue.messages))), tuple(some), talk=dialogue.scenario.id
+            )
             for dialogue, some in zip(dialogues, seeds, strict=True)
         ]
-        sampled = sample(self.policy, requests, max_tokens=self.max_tokens, temperature=self.temperature)
+        sampled = sample(
+            self.policy, requests, max_tokens=self.max_tokens, temperature=self.temperature, memory=self.memory
+        )
         return [[each.completion for each in some] for some in sampled]
 
     def context(self, messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -26,7 +26,7 @@ _LOG_ZERO = -1000.0
 def token_logps(logits_NV: Tensor, ids_N: Tensor, *, temperature: float = 1.0) -> Tensor:
     """Log-probability [N] of each token under softmax(logits / temperature)."""
     scaled_NV = _precise(logits_NV) if temperature == 1 else _precise(logits_NV) / temperature
-    return scaled_NV.gather(-1, ids_N[:, None]).squeeze(-1) - scaled_NV.logsumexp(-1)
+    return -torch.nn.functional.cross_entropy(scaled_NV, ids_N, reduction="none")
 
 
 def grpo(
@@ -139,9 +139,9 @@ def hybrid(macro: Tensor, micro: Tensor, weight: float) -> Tensor:
 
 def entropy(logits_NV: Tensor) -> Tensor:
     """Entropy [N] of each next-token distribution, in nats; carries no gradient."""
-    probabilities_NV = _precise(logits_NV.detach()).softmax(-1)
-    entropy_N: Tensor = torch.special.entr(probabilities_NV).sum(-1)
-    return entropy_N
+    logps_NV = _precise(logits_NV.detach()).log_softmax(-1).clamp_min_(_LOG_ZERO)
+    # In place: with a large vocabulary each copy is as large as everything else.
+    return -logps_NV.exp().mul_(logps_NV).sum(-1)
 
 
 def _aligned(student_logits_NB: Tensor, teacher_logps_NB: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Supervised fine-tuning: cross-entropy on the replies, and on nothing else.
 
-Shape suffixes: B examples, L tokens of a padded row, N learnt tokens flattened, V vocabulary.
+Shape suffixes: B examples, L tokens of a padded row, T = B L, N learnt tokens flattened, V vocabulary, E width of the
+model.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel
 
+from rapo.models.decoder import decode, obstacle
 from rapo.models.policy import Policy
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import only_at
@@ -70,10 +75,26 @@ def learnt_logits(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, 
     learn_BL = torch.tensor([[*example.learn, *[False] * (width - len(example.learn))] for example in examples])
     ids_BL, learn_BL = ids_BL.to(policy.device), learn_BL.to(policy.device)
     predictors_N = learn_BL.flatten().nonzero().squeeze(-1) - 1
-    # Padding stands on the right, where a causal model never looks back at it: no mask, and the fast attention path.
-    with only_at(policy.model, predictors_N):
-        logits_NV = policy.model(input_ids=ids_BL, use_cache=False).logits
-    return logits_NV.float(), ids_BL[learn_BL]
+    return _logits(policy.model, ids_BL, predictors_N).float(), ids_BL[learn_BL]
+
+
+def _logits(model: PreTrainedModel, ids_BL: Tensor, predictors_N: Tensor) -> Tensor:
+    """Logits [N, V] at the places ``predictors_N`` of the flattened rows.
+
+    Padding stands on the right, where a causal model never looks back at it: no mask, and the fast attention path.
+    """
+    if obstacle(model):
+        with only_at(model, predictors_N):
+            return cast(Tensor, cast(Any, model)(input_ids=ids_BL, use_cache=False).logits)
+
+    def attend(_: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        q, k, v = (each.unflatten(0, ids_BL.shape).transpose(1, 2) for each in (query, key, value))
+        seen = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+        return seen.transpose(1, 2).flatten(0, 1)
+
+    positions_T = torch.arange(ids_BL.shape[1], device=ids_BL.device).repeat(len(ids_BL))
+    states_TE = decode(model, ids_BL.flatten(), positions_T, attend)
+    return cast(Tensor, cast(Any, model).get_output_embeddings()(states_TE[predictors_N]))
 
 
 @torch.no_grad()

@@ -1,59 +1,34 @@
 """Step 6: the scalar-verbal hybrid update, L = macro L_macro + micro L_micro (+ kl L_kl + replay L_replay).
 
-Shape suffixes: N scored tokens in the order group, segment, token; V vocabulary; B buckets.
+The output layer and all losses are computed in chunks of tokens, so the memory they take depends on neither the number
+of tokens nor the length of prompts.
+
+Shape suffixes: N scored tokens of one term in the order group, segment, token; n tokens of a chunk; V vocabulary; B
+buckets; E width of the states that the output layer reads.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from rapo.errors import RunError
+from rapo.models.decoder import obstacle
 from rapo.models.policy import Policy
-from rapo.models.sampler import TeacherDistribution
-from rapo.optimize.losses import DIVERGENCES, bucket, entropy, grpo, hybrid, reference_kl, token_logps
+from rapo.optimize.lessons import TaughtReply, TrainingGroup, count, kinds, parts, ranked_rows
+from rapo.optimize.losses import DIVERGENCES, bucket, entropy, grpo, reference_kl, token_logps
 from rapo.optimize.optimizer import Optimizer
-from rapo.optimize.packing import PackedGroup, Segment, completion_logits, packing_obstacle, scored_ids
+from rapo.optimize.packing import PackedGroup, Scores, scored_ids, scores
 from rapo.optimize.render import Example
 from rapo.optimize.sft import batch_loss
 
-
-@dataclass(frozen=True, slots=True)
-class RankedReply:
-    """A sampled reply of T tokens for the macro term; an advantage of 0 teaches nothing."""
-
-    ids: tuple[int, ...]
-    old_logps: tuple[float, ...]
-    advantage: float
-
-
-@dataclass(frozen=True, slots=True)
-class TaughtReply:
-    """A reply of T tokens for the micro term, and what the feedback-aware teacher says at each of its tokens.
-
-    Attributes:
-        ids: the correction, or the candidate itself (the own-token variant).
-        teacher: the teacher's next-token distributions where they were recorded while it decoded ``ids``.
-        feedback: else what only the teacher reads between the context and ``ids``: failed reply and critique.
-    """
-
-    ids: tuple[int, ...]
-    teacher: TeacherDistribution | None = None
-    feedback: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingGroup:
-    """A context and what is learnt in it."""
-
-    prompt: tuple[int, ...]
-    ranked: tuple[RankedReply, ...] = ()
-    taught: tuple[TaughtReply, ...] = ()
+CHUNK_BYTES = 1 << 26  # of one chunk's logits; the losses hold a few tensors of that size at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +44,13 @@ class Hybrid:
     kl: float
     replay: float
     temperature: float
-    groups_per_forward: int
+    tokens_per_forward: int
     grad_clip: float
+
+    def moving(self, group: TrainingGroup) -> TrainingGroup:
+        """The group less what cannot move the weights: a tied group's replies, and terms of weight 0."""
+        learns = self.kl > 0 or (self.macro > 0 and any(reply.advantage for reply in group.ranked))
+        return TrainingGroup(group.prompt, group.ranked if learns else (), group.taught if self.micro > 0 else ())
 
 
 @dataclass(slots=True)
@@ -93,7 +73,7 @@ def update(
 ) -> UpdateResult:
     """One optimizer step on all groups.
 
-    Every term is divided by its own token count over the whole step, so neither the number of groups per forward nor
+    Every term is divided by its own token count over the whole step, so neither the number of tokens per forward nor
     the length of the other term's replies changes it. Nothing to learn means no step.
 
     Args:
@@ -104,151 +84,240 @@ def update(
     Raises:
         RunError: the gradient is not finite; the weights are as they were.
     """
-    groups = [_without_idle(group, numbers) for group in groups]
-    tokens = Counter(
-        macro=sum(len(reply.ids) for group in groups for reply in group.ranked),
-        micro=sum(len(reply.ids) for group in groups for reply in group.taught),
-    )
-    result = UpdateResult(divergences=[[] for _ in groups])
-    if not tokens.total():
+    tokens = count(numbers.moving(group) for group in groups)
+    gradient = Gradient(policy, numbers, tokens=tokens, teacher=teacher, reference=reference)
+    gradient.add(groups)
+    return gradient.apply(optimizer, replay)
+
+
+class Gradient:
+    """The gradient of one step, added up group by group in the order in which they are added.
+
+    Args:
+        policy, numbers, teacher, reference: as for :func:`update`.
+        tokens: how many tokens each term, ``macro`` and ``micro``, has in the whole step. None: that is known only
+            when the last group has been added; until then the terms are kept apart, and each prefix is encoded once for
+            either term.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        numbers: Hybrid,
+        *,
+        tokens: Counter[str] | None = None,
+        teacher: Policy | None = None,
+        reference: Policy | None = None,
+    ) -> None:
+        self._policy, self._numbers, self._teacher, self._reference = policy, numbers, teacher, reference
+        self._known, self._tokens = tokens, Counter[str]()
+        self._parameters = [each for each in policy.model.parameters() if each.requires_grad]
+        self._verbal: list[Tensor | None] = [None] * len(self._parameters)
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._divergences: list[list[float]] = []
+
+    def add(self, groups: Sequence[TrainingGroup]) -> None:
+        """Add what these groups teach; at most ``numbers.tokens_per_forward`` tokens at a time, one group at least."""
+        # Dropout would make the update differ from the policy that was sampled from, and from a resumed run.
+        self._policy.model.eval()
+        for part in parts([self._numbers.moving(group) for group in groups], self._numbers.tokens_per_forward):
+            self._tokens += count(part)
+            if self._known is not None:
+                self._divergences += self._backward(part, self._known)
+            else:
+                self._backward([replace(group, taught=()) for group in part], Counter(macro=1))
+                with self._kept_apart():
+                    self._divergences += self._backward([replace(group, ranked=()) for group in part], Counter(micro=1))
+
+    def apply(self, optimizer: Optimizer, replay: Sequence[Example] = ()) -> UpdateResult:
+        """Take the step; raises RunError when the gradient is not finite, and leaves the weights as they were."""
+        result = UpdateResult(divergences=self._divergences)
+        if not self._tokens.total():
+            return result
+        if self._known is None:
+            self._join()
+        if replay:
+            replayed, count = batch_loss(self._policy, replay)
+            (self._numbers.replay * replayed / count).backward()
+            result.metrics["replay_loss"] = replayed.item() / count
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._numbers.grad_clip)
+        if not torch.isfinite(norm):
+            raise RunError(
+                "the gradient is not finite, so the weights were left alone",
+                got=f"norm {float(norm)}",
+                fix="lower update.lr, or use run.dtype=float32, and resume from the last checkpoint",
+            )
+        optimizer.step()
+        term = {name: "micro" if name == "divergence" else "macro" for name in self._sums}
+        result.metrics |= {name: total / self._tokens[term[name]] for name, total in self._sums.items()}
+        counts = {"macro_tokens": self._tokens["macro"], "micro_tokens": self._tokens["micro"]}
+        result.metrics |= counts | {"gradient_norm": float(norm)}
         return result
-    # Dropout would make the update differ from the policy that was sampled from, and from a resumed run.
-    policy.model.eval()
-    totals: defaultdict[str, float] = defaultdict(float)
-    for start in range(0, len(groups), numbers.groups_per_forward):
-        part = groups[start : start + numbers.groups_per_forward]
-        if any(group.ranked or group.taught for group in part):
-            loss, metrics, divergences = _losses(policy, part, numbers, tokens, teacher, reference)
-            loss.backward()
-            for name, value in metrics.items():
-                totals[name] += float(value)
-            result.divergences[start : start + len(part)] = divergences
-    if replay:
-        replayed, count = batch_loss(policy, replay)
-        (numbers.replay * replayed / count).backward()
-        totals["replay_loss"] = replayed.item() / count
-    norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), numbers.grad_clip)
-    if not torch.isfinite(norm):
-        raise RunError(
-            "the gradient is not finite, so the weights were left alone",
-            got=f"norm {float(norm)}",
-            fix="lower update.lr, or use run.dtype=float32, and resume from the last checkpoint",
-        )
-    optimizer.step()
-    counts = {"macro_tokens": tokens["macro"], "micro_tokens": tokens["micro"], "gradient_norm": float(norm)}
-    result.metrics = {**totals, **counts}
-    return result
+
+    @contextmanager
+    def _kept_apart(self) -> Iterator[None]:
+        """Let gradients flow into the store of the verbal term meanwhile."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for i, parameter in enumerate(self._parameters):
+            parameter.grad, self._verbal[i] = self._verbal[i], parameter.grad
+
+    def _join(self) -> None:
+        """Divide each term's gradient by its tokens and add them up."""
+        for parameter, verbal in zip(self._parameters, self._verbal, strict=True):
+            for gradient, term in ((parameter.grad, "macro"), (verbal, "micro")):
+                if gradient is not None:
+                    gradient /= max(1, self._tokens[term])
+            if parameter.grad is None:
+                parameter.grad = verbal
+            elif verbal is not None:
+                parameter.grad += verbal
+
+    def _backward(self, groups: Sequence[TrainingGroup], divisors: Counter[str]) -> list[list[float]]:
+        """Add the groups' gradient, each term divided by its divisor; the mean divergence of each taught reply."""
+        rows = [group.row() for group in groups]
+        if not any(row.segments for row in rows):
+            return [[] for _ in groups]
+        found = _scores(self._policy, [row for row in rows if row.segments])
+        ranked_N = kinds(groups).to(found.states.device)
+        ids_N = scored_ids(rows).to(found.states.device)
+        states, flowing = [], []
+        for term, mine_N in (("macro", ranked_N), ("micro", ~ranked_N)):
+            states.append(found.states[mine_N])
+            # A leaf between output layer and decoder collects the gradient of all chunks, and goes through once.
+            flowing.append(states[-1].detach().requires_grad_())
+            if not len(flowing[-1]):
+                continue
+            add = self._add_macro if term == "macro" else self._add_micro
+            gaps = add(groups, Scores(flowing[-1], found.project), ids_N[mine_N], divisors[term])
+        used = [(state, leaf.grad) for state, leaf in zip(states, flowing, strict=True) if leaf.grad is not None]
+        torch.autograd.backward([state for state, _ in used], [gradient for _, gradient in used])
+        if ranked_N.all():
+            return [[] for _ in groups]
+        pieces = iter(gaps.split([len(reply.ids) for group in groups for reply in group.taught]))
+        return [[float(next(pieces).mean()) for _ in group.taught] for group in groups]
+
+    def _add_macro(self, groups: Sequence[TrainingGroup], student: Scores, ids_N: Tensor, divisor: int) -> Tensor:
+        """Backward of the rank term, and of the distance to the reference, down to ``student.states``."""
+        numbers, replies = self._numbers, [reply for group in groups for reply in group.ranked]
+        old_N = torch.tensor([logp for reply in replies for logp in reply.old_logps]).to(student.states)
+        advantage_N = torch.tensor([reply.advantage for reply in replies for _ in reply.ids]).to(student.states)
+        reference = None if self._reference is None else _seen_by(self._reference, ranked_rows(groups))
+        for chunk in _chunks(student, self._policy):
+            size, logits = len(ids_N[chunk]), student.project(student.states[chunk])
+            logp_n = token_logps(logits, ids_N[chunk], temperature=numbers.temperature)
+            loss, metrics = grpo(
+                logp_n,
+                old_N[chunk].to(logp_n),
+                advantage_N[chunk].to(logp_n),
+                clip_low=numbers.clip_low,
+                clip_high=numbers.clip_high,
+                token_count=size,
+            )
+            loss = numbers.macro * loss
+            if reference is not None:
+                with torch.no_grad():
+                    theirs = reference.project(reference.states[chunk])
+                    theirs_n = token_logps(theirs, ids_N[chunk], temperature=numbers.temperature)
+                distance, found = reference_kl(logp_n, theirs_n, token_count=size)
+                loss, metrics = loss + numbers.kl * distance, metrics | found
+            metrics["entropy"] = entropy(logits).mean()
+            (loss * (size / divisor)).backward()
+            self._note(metrics, size)
+        return ids_N
+
+    def _add_micro(self, groups: Sequence[TrainingGroup], student: Scores, ids_N: Tensor, divisor: int) -> Tensor:
+        """Backward of the verbal term down to ``student.states``; the divergence of each token [N]."""
+        teacher = _Teacher([reply for group in groups for reply in group.taught], self._numbers.top_k)
+        if not teacher.recorded:
+            if self._teacher is None:
+                raise ValueError("taught replies without recorded distributions need a teacher")
+            teacher.scores = _seen_by(self._teacher, [group.told() for group in groups if group.taught])
+        gaps = []
+        for chunk in _chunks(student, self._policy):
+            size, logits = len(ids_N[chunk]), student.project(student.states[chunk])
+            theirs_nB, ids_nK = teacher.logps(chunk, logits)
+            mine_nB = logits if ids_nK is None else bucket(logits, ids_nK)
+            loss, metrics = DIVERGENCES[self._numbers.divergence](mine_nB, theirs_nB, token_count=size)
+            gaps.append(metrics.pop("gap_N"))
+            (self._numbers.micro * loss * (size / divisor)).backward()
+            self._note(metrics, size)
+        return torch.cat(gaps)
+
+    def _note(self, metrics: dict[str, Tensor], size: int) -> None:
+        for name, value in metrics.items():
+            self._sums[name] += float(value) * size
 
 
-def _without_idle(group: TrainingGroup, numbers: Hybrid) -> TrainingGroup:
-    """The group less what cannot move the weights: a tied group's replies, and terms of weight 0."""
-    learns = numbers.kl > 0 or (numbers.macro > 0 and any(reply.advantage for reply in group.ranked))
-    return TrainingGroup(group.prompt, group.ranked if learns else (), group.taught if numbers.micro > 0 else ())
+@dataclass(slots=True)
+class _Teacher:
+    """What the teacher says at each taught token: recorded while it decoded, or from a forward of its own."""
 
+    replies: Sequence[TaughtReply]
+    top_k: int
+    scores: Scores | None = None
 
-def _losses(
-    policy: Policy,
-    groups: Sequence[TrainingGroup],
-    numbers: Hybrid,
-    tokens: Counter[str],
-    teacher: Policy | None,
-    reference: Policy | None,
-) -> tuple[Tensor, dict[str, Tensor], list[list[float]]]:
-    """This part's share of the loss and the metrics, and the mean divergence of its taught replies."""
-    rows = [
-        PackedGroup(g.prompt, tuple(Segment(reply.ids) for replies in (g.ranked, g.taught) for reply in replies))
-        for g in groups
-    ]
-    logits_NV = _forward(policy, [row for row in rows if row.segments])
-    ids_N, ranked_N = scored_ids(rows).to(logits_NV.device), _kinds(groups).to(logits_NV.device)
-    loss = logits_NV.new_zeros(())
-    metrics: dict[str, Tensor] = {}
-    divergences: list[list[float]] = [[] for _ in groups]
-    if any(group.ranked for group in groups):
-        logp_N = token_logps(logits_NV[ranked_N], ids_N[ranked_N], temperature=numbers.temperature)
-        macro, metrics = _macro(groups, numbers, logp_N, tokens["macro"], reference)
-        metrics["entropy"] = entropy(logits_NV[ranked_N]).sum() / tokens["macro"]
-        loss = loss + macro
-    if any(group.taught for group in groups):
-        student_NV = logits_NV[~ranked_N]
-        teacher_NB, ids_NK = _teacher_logps(groups, teacher, numbers.top_k)
-        student_NB = student_NV if ids_NK is None else bucket(student_NV, ids_NK.to(student_NV.device))
-        micro, found = DIVERGENCES[numbers.divergence](
-            student_NB, teacher_NB.to(student_NB.device), token_count=tokens["micro"]
-        )
-        pieces = iter(found.pop("gap_N").split([len(reply.ids) for group in groups for reply in group.taught]))
-        divergences = [[float(next(pieces).mean()) for _ in group.taught] for group in groups]
-        loss, metrics = hybrid(loss, micro, numbers.micro), metrics | found
-    return loss, metrics, divergences
+    @property
+    def recorded(self) -> bool:
+        """Whether the distributions were recorded."""
+        return any(reply.teacher is not None for reply in self.replies)
 
-
-def _macro(
-    groups: Sequence[TrainingGroup], numbers: Hybrid, logp_N: Tensor, token_count: int, reference: Policy | None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    replies = [reply for group in groups for reply in group.ranked]
-    old_N = torch.tensor([logp for reply in replies for logp in reply.old_logps]).to(logp_N)
-    advantage_N = torch.tensor([reply.advantage for reply in replies for _ in reply.ids]).to(logp_N)
-    loss, metrics = grpo(
-        logp_N,
-        old_N,
-        advantage_N,
-        clip_low=numbers.clip_low,
-        clip_high=numbers.clip_high,
-        token_count=token_count,
-    )
-    loss = numbers.macro * loss
-    if reference is None:
-        return loss, metrics
-    rows = [PackedGroup(g.prompt, tuple(Segment(reply.ids) for reply in g.ranked)) for g in groups if g.ranked]
-    with torch.no_grad():
-        ref_N = token_logps(
-            _forward(reference, rows), scored_ids(rows).to(logp_N.device), temperature=numbers.temperature
-        )
-    distance, found = reference_kl(logp_N, ref_N, token_count=token_count)
-    return loss + numbers.kl * distance, metrics | found
-
-
-def _teacher_logps(groups: Sequence[TrainingGroup], teacher: Policy | None, top_k: int) -> tuple[Tensor, Tensor | None]:
-    """The teacher's log-probabilities [N, B], and the tokens [N, K] they are bucketed by (None: all tokens)."""
-    recorded = [reply.teacher for group in groups for reply in group.taught if reply.teacher is not None]
-    if recorded:
-        ids = [each.ids for each in recorded if each.ids is not None]
-        return torch.cat([each.logps for each in recorded]), torch.cat(ids) if ids else None
-    if teacher is None:
-        raise ValueError("taught replies without recorded distributions need a teacher")
-    rows = [
-        PackedGroup(g.prompt, tuple(Segment((*r.feedback, *r.ids), len(r.feedback)) for r in g.taught))
-        for g in groups
-        if g.taught
-    ]
-    with torch.no_grad():
-        logps_NV = _forward(teacher, rows).float().log_softmax(-1)
-    if not top_k:
-        return logps_NV, None
-    ids_NK = logps_NV.topk(min(top_k, logps_NV.shape[-1] - 1)).indices
-    return bucket(logps_NV, ids_NK), ids_NK
-
-
-def _forward(policy: Policy, rows: Sequence[PackedGroup]) -> Tensor:
-    return completion_logits(policy.model, rows, packed=packing_obstacle(policy.model) is None)
-
-
-def _kinds(groups: Sequence[TrainingGroup]) -> Tensor:
-    """Whether each scored token [N] belongs to a ranked reply."""
-    kinds: list[bool] = []
-    for group in groups:
-        kinds += [True] * sum(len(reply.ids) for reply in group.ranked)
-        kinds += [False] * sum(len(reply.ids) for reply in group.taught)
-    return torch.tensor(kinds)
+    def logps(self, chunk: slice, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities [n, B] of a chunk's tokens, and the ids [n, K] they are bucketed by (None: all tokens)."""
+        if self.scores is None:
+            told = [reply.teacher for reply in self.replies if reply.teacher is not None]
+            ids = [each.ids for each in told if each.ids is not None]
+            logps_nB = _cut([each.logps for each in told], chunk).to(like.device)
+            return logps_nB, _cut(ids, chunk).to(like.device) if ids else None
+        with torch.no_grad():
+            logps_nV = self.scores.project(self.scores.states[chunk]).float().log_softmax(-1)
+        if not self.top_k:
+            return logps_nV, None
+        ids_nK = logps_nV.topk(min(self.top_k, logps_nV.shape[-1] - 1)).indices
+        return bucket(logps_nV, ids_nK), ids_nK
 
 
 @torch.no_grad()
 def kl_to(start: Policy, policy: Policy, groups: Sequence[TrainingGroup]) -> float:
     """KL(policy || start) estimated on the groups' ranked replies, nats per token (k3); NaN when there are none."""
-    rows = [PackedGroup(g.prompt, tuple(Segment(reply.ids) for reply in g.ranked)) for g in groups if g.ranked]
+    rows = ranked_rows(groups)
     if not rows:
         return math.nan
     policy.model.eval()
-    ids_N = scored_ids(rows).to(policy.device)
-    mine_N, theirs_N = (token_logps(_forward(each, rows), ids_N) for each in (policy, start))
-    return float(reference_kl(mine_N, theirs_N, token_count=len(ids_N))[0])
+    ids_N, total = scored_ids(rows).to(policy.device), 0.0
+    mine, theirs = _scores(policy, rows), _scores(start, rows)
+    for chunk in _chunks(mine, policy):
+        pair = [token_logps(each.project(each.states[chunk]), ids_N[chunk]) for each in (mine, theirs)]
+        total += float(reference_kl(*pair, token_count=len(ids_N))[0])
+    return total
+
+
+def _scores(policy: Policy, rows: Sequence[PackedGroup]) -> Scores:
+    return scores(policy.model, rows, packed=obstacle(policy.model) is None)
+
+
+@torch.no_grad()
+def _seen_by(other: Policy, rows: Sequence[PackedGroup]) -> Scores:
+    return _scores(other, rows)
+
+
+def _chunks(scores: Scores, policy: Policy) -> Iterator[slice]:
+    """Tokens whose logits take at most ``CHUNK_BYTES`` in float32."""
+    vocabulary = policy.model.get_output_embeddings().weight.shape[0]
+    size = max(1, CHUNK_BYTES // (4 * vocabulary))
+    for start in range(0, len(scores.states), size):
+        yield slice(start, start + size)
+
+
+def _cut(pieces: Sequence[Tensor], chunk: slice) -> Tensor:
+    """Rows ``chunk`` of the pieces' concatenation, without making it."""
+    found, start = [], 0
+    for piece in pieces:
+        found.append(piece[max(0, chunk.start - start) : max(0, chunk.stop - start)])
+        start += len(piece)
+    return torch.cat(found)
