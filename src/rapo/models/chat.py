@@ -54,7 +54,7 @@ class ChatAnswer:
 
 
 class ChatModel(Protocol):
-    """A language model that can be asked.
+    """A language model that can be asked; from several threads at once if its ``concurrency`` says so.
 
     Raises EndpointError where going on makes no sense (key refused, unknown model, endpoint down for too long), and
     BudgetError before a call that could exceed the budget. One request without an answer is data, not an error.

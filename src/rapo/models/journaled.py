@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rapo.models.chat import ChatAnswer, ChatModel, ChatRequest
 from rapo.models.journal import Taken
 from rapo.models.ledger import Account
+from rapo.overlap import concurrency
 
 _POLL = 0.1
 
@@ -35,8 +36,8 @@ class Journaled:
 
     @property
     def concurrency(self) -> int:
-        """The model's: how many calls it takes at once, from any thread; 0 where it must be asked from one only."""
-        return getattr(self.model, "concurrency", 0)
+        """The model's."""
+        return concurrency(self.model)
 
     def answers(self, requests: Sequence[ChatRequest]) -> Iterator[tuple[int, ChatAnswer | None]]:
         """Every request's answer: from the journal at once; what is being asked for elsewhere, when it is there.
