@@ -111,7 +111,7 @@ class FaultServer:
         faults: what goes wrong; may be changed while it runs.
         model: the name it gives itself; None repeats the one asked for.
         schemas: False refuses ``response_format`` with 400.
-        delay: seconds a good answer takes.
+        delay: seconds a good answer takes, or a function from the request body to them.
         slow: seconds that a hanging or dripping answer stays open.
         retry_after: what ``429-after`` asks for.
         hits: every attempt received in full, in order.
@@ -123,7 +123,7 @@ class FaultServer:
     faults: Faults = never
     model: str | None = None
     schemas: bool = True
-    delay: float = 0.0
+    delay: float | Callable[[Body], float] = 0.0
     slow: float = 30.0
     retry_after: float = 1.0
     keep_hits: bool = True
@@ -195,7 +195,7 @@ class FaultServer:
         self.busiest = max(self.busiest, self._under_way)
         try:
             if fault is None or fault in CONTENT:
-                await asyncio.sleep(self.delay)
+                await asyncio.sleep(self.delay(body) if callable(self.delay) else self.delay)
                 if not self.schemas and "response_format" in body:
                     return _write(writer, 400, '{"error": {"message": "response_format is not supported"}}')
                 self.answered[mark] += 1

@@ -29,6 +29,7 @@ from rapo.types import Dialogue, Group
 
 T = TypeVar("T")
 
+BATCH = 64  # replies that the sampler writes together, so that parts of fewer would take longer in all
 PHASES = ("play", "branch", "judge", "correct", "update", IDLE)
 
 
@@ -95,7 +96,7 @@ class Trainer:
             judge = overlap.desk("judge", partial(self._judge, seed), concurrency(self.judge))
             with clock.phase("play"):
                 speaker = self._speaker(c.play.temperature)
-                cohorts = self._parts(self.users.scenarios(c.play.dialogues, seed), 1)
+                cohorts = self._parts(self.users.scenarios(c.play.dialogues, seed), c.run.cohort)
                 talks = [talk(speaker, echoes["play"], some, turns=c.play.turns, seed=seed) for some in cohorts]
                 dialogues = [dialogue for some in overlap.weave(talks) for dialogue in some]
             pivots = select_pivotal(
@@ -104,14 +105,14 @@ class Trainer:
             judged: list[Future[Group]] = []
             with clock.phase("branch"):
                 speaker = self._speaker(c.branch.temperature)
-                for some in self._parts(pivots, c.branch.candidates):
+                for some in self._parts(pivots, BATCH // c.branch.candidates):
                     echoed = branch(speaker, echoes["branch"], some, candidates=c.branch.candidates, seed=seed)
                     judged += judge.follow(echoed)
             hybrid = numbers(c, number)
             teacher = Teacher(c, self.teacher, self._speaker(1.0), seed, c.correct.per_group if hybrid.micro > 0 else 0)
             learning = Learning(c, hybrid, self.policy, self.start, teacher)
             with clock.phase("correct"):
-                parts = self._parts(judged, c.correct.per_group)
+                parts = self._parts(judged, c.run.cohort // c.correct.per_group)
                 for corrected in overlap.weave(teacher.correct(some, echoes["correct"]) for some in parts):
                     with clock.phase("update"):
                         learning.add(corrected, whole=len(parts) == 1)
@@ -136,13 +137,14 @@ class Trainer:
     def _judge(self, seed: int, groups: Sequence[Group]) -> list[Group]:
         return give_feedback(groups, self.judge, permutations=self.config.judge.permutations, seed=seed)
 
-    def _parts(self, items: Sequence[T], replies: int) -> list[Sequence[T]]:
-        """What is sampled together, ``replies`` to each item: consecutive parts where users answer in the background.
+    def _parts(self, items: Sequence[T], size: int) -> list[Sequence[T]]:
+        """What is sampled together: consecutive parts of ``size``, or all where no user answers in the background.
 
-        Sizes are those of the config: who happens to be ready would make rounding a matter of luck.
+        It must not be whoever happens to be ready: who shares a batch can change a rounding.
         """
-        size = max(1, self.config.run.rows // replies) if concurrency(self.users) else len(items)
-        return [items[start : start + size] for start in range(0, len(items), size)] if items else [items]
+        if not items or not concurrency(self.users):
+            return [items]
+        return [items[start : start + max(1, size)] for start in range(0, len(items), max(1, size))]
 
     def _demand(self, groups: Sequence[Group], users: Mapping[str, CountingUsers]) -> None:
         """Raise EndpointError where too much is missing to learn from the rest."""

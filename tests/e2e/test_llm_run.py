@@ -67,7 +67,7 @@ def settings(
             "calls.patience=0.3",
             "calls.breaker=5",
             # Parts of a dialogue or two and of one group, so that they take turns.
-            "run.rows=2",
+            "run.cohort=2",
             *(f"models.{name}.{key}={value}" for name, spec in models.items() for key, value in spec.items()),
             *more,
         ]

@@ -45,7 +45,7 @@ class Run(Section):
     threads: Count = Field(default=2, description="CPU threads of torch")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the policy computes")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the weights")
-    rows: Count = Field(default=64, description="replies sampled together; fewer let more endpoint calls overlap")
+    cohort: Count = Field(default=16, description="replies that wait for each other's echoes; fewer: less waiting in all")
 
 
 class Policy(Section):

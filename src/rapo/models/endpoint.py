@@ -63,8 +63,8 @@ class Endpoint:
         async def work() -> None:
             for place, request in calls:
                 try:
-                    async with self.server.slots:
-                        answer = await _Call(self.server, self.account, client, request).answer()
+                    async with self.server.line() as line:
+                        answer = await _Call(self.server, self.account, line, request).answer()
                 # Also what no one foresaw: the others are paid for, and end in the journal.
                 except Exception as error:
                     stop.order(error)
@@ -73,7 +73,6 @@ class Endpoint:
                 emit((place, answer))
 
         with self.account.journal.stop as stop:
-            client = await self.server.client()
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self.concurrency, len(requests))):
                     group.create_task(work())
@@ -99,7 +98,7 @@ class _Call:
 
     server: Server
     account: Account
-    client: httpx2.AsyncClient
+    line: httpx2.AsyncClient
     request: ChatRequest
     begun: bool = False
 
@@ -192,7 +191,7 @@ class _Call:
         try:
             async with (
                 asyncio.timeout(spec.timeout),
-                self.client.stream("POST", server.address, content=content, auth=_Bearer(server.key)) as response,
+                self.line.stream("POST", server.address, content=content, auth=_Bearer(server.key)) as response,
             ):
                 body = bytearray()
                 async for chunk in response.aiter_bytes():

@@ -6,7 +6,8 @@ import asyncio
 import ipaddress
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from urllib.parse import SplitResult, urlsplit
 
 import httpx2
@@ -35,7 +36,6 @@ class Server:
 
     Attributes:
         background: the thread in which all calls are made.
-        slots: a call holds one while it is under way.
         accepts: it has answered.
         refusals: requests it refused.
         schemas: it is asked for answers held to a JSON schema.
@@ -55,39 +55,46 @@ class Server:
     ) -> None:
         self.spec, self.timing = spec, timing or Timing()
         self.background = Background(f"calls to {label}")
-        self.slots = asyncio.Semaphore(spec.concurrency)
+        # Loading the certificates takes longer than a call.
+        secure = spec.url is not None and spec.url.startswith("https")
+        self._tls = ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._slots, self._lines = asyncio.Semaphore(spec.concurrency), list[httpx2.AsyncClient]()
         self.breaker = Breaker(calls.breaker, calls.patience, self.timing)
         self.accepts, self.refusals, self.schemas = False, 0, spec.json_schema != "off"
         self._label, self._notice, self._noticed = label, notice, set[str]()
         self._url = _usable(spec.url or "", label)
         path = self._url.path.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
         self.address = self._url._replace(path=path).geturl()
-        self._client: httpx2.AsyncClient | None = None
 
     def close(self) -> None:
         """End what is under way and the connections; nothing can be asked any more."""
         self.background.close()
 
-    async def client(self) -> httpx2.AsyncClient:
-        """The connections, for coroutines in the background."""
-        if self._client is None:
-            # Certificates take a while to load, and no other address needs any.
-            secure = self._url.scheme == "https"
-            self._client = httpx2.AsyncClient(
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[httpx2.AsyncClient]:
+        """A connection for one call, in the background, once one of ``concurrency`` is free; it is kept for the next.
+
+        A client of many connections looks at each of them at every call, which takes longer than the call.
+        """
+        async with self._slots:
+            line = self._lines.pop() if self._lines else await self._open()
+            try:
+                yield line
+            finally:
+                self._lines.append(line)
+
+    async def _open(self) -> httpx2.AsyncClient:
+        return await self.background.opened.enter_async_context(
+            httpx2.AsyncClient(
                 timeout=None,
                 follow_redirects=False,
                 # A proxy for the way out of the house knows nothing of this machine's own ports.
                 trust_env=not _loopback(self._url.hostname or ""),
-                verify=ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                limits=httpx2.Limits(
-                    max_connections=None,
-                    max_keepalive_connections=self.spec.concurrency,
-                    keepalive_expiry=_IDLE_SECONDS,
-                ),
+                verify=self._tls,
+                limits=httpx2.Limits(keepalive_expiry=_IDLE_SECONDS),
                 headers={"content-type": "application/json", "accept-encoding": "identity"},
             )
-            await self.background.opened.enter_async_context(self._client)
-        return self._client
+        )
 
     def key(self) -> str:
         """The key as the environment holds it at this moment; "" where the endpoint takes none."""
