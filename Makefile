@@ -8,7 +8,7 @@ demo: .venv/.stamp
 	$(BIN)/rapo demo
 
 test: .venv/.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .

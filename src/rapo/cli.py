@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,6 +132,22 @@ def evaluate(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="run folder, adapter or model folder, hub id", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="new folder that receives the model", show_default=False)],
+    quiet: Quiet = False,
+) -> None:
+    """Write an ordinary Hugging Face model folder: of a run its newest checkpoint; an adapter is merged into its base.
+
+    Written whole or not at all, in the number format the (base) model is stored in.
+    """
+    from rapo.export import run_export
+
+    found = run_export(model, out)
+    _terminal(quiet).say(f"{out} holds the model of {found}, an ordinary Hugging Face folder")
+
+
+@app.command()
 def data(
     files: Annotated[list[Path], typer.Argument(help="files, folders or globs", show_default=False)],
 ) -> None:
@@ -191,6 +208,9 @@ def root(
 
 def main() -> None:
     """Run the command line; user errors end in one line and exit code 2, Ctrl-C in one line and 130."""
+    # Threads that spin while they wait take the time of those they wait for: on a machine that others use too, two
+    # threads were ten times slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         # A model may write what the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):

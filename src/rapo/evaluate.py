@@ -9,8 +9,8 @@ from pathlib import Path
 from rapo.config import RunConfig
 from rapo.errors import RunError
 from rapo.evals.battery import paying_exploits
+from rapo.export import model_source
 from rapo.measure import measure
-from rapo.optimize import checkpoint
 from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import atomic_write, disk_errors, to_json
@@ -35,15 +35,3 @@ def run_eval(config: RunConfig, models: Sequence[str], terminal: Terminal, json_
     if json_path:
         with disk_errors(json_path):
             atomic_write(json_path, json.dumps({"v": 1, "rows": to_json(rows)}) + "\n")
-
-
-def model_source(name: str) -> str:
-    """A model folder or hub id as it is; of a run folder, its newest checkpoint or else its start policy."""
-    folder = Path(name)
-    if not (folder / "config.yaml").is_file():
-        return name
-    newest, _ = checkpoint.latest(folder / "checkpoints")
-    found = newest or (folder / "sft" if (folder / "sft").is_dir() else None)
-    if found is None:
-        raise RunError(f"{folder} holds no model yet", fix=f"finish it first: rapo resume {folder}")
-    return str(found)

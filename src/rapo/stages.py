@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,25 +19,25 @@ from random import Random
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from rapo import prompts
 from rapo.alarms import Alarms
 from rapo.config import WORLDS, RunConfig
-from rapo.errors import BudgetError, EndpointError, ModelError, RunError
+from rapo.errors import BudgetError, EndpointError, ModelError
 from rapo.evals.interactive import Row
 from rapo.measure import eval_users, evaluate
-from rapo.models.decoder import obstacle
+from rapo.models import adapters
+from rapo.models.decoder import checkpoints_activations, obstacle
 from rapo.models.policy import Policy
 from rapo.optimize import checkpoint
 from rapo.optimize.render import Example
 from rapo.optimize.sft import SftStep
 from rapo.parts import Parts
 from rapo.progress import Terminal
-from rapo.records import RunDirectory, atomic_write, disk_errors, read_records, to_json
+from rapo.records import RunDirectory, atomic_write, read_records, to_json
 from rapo.seeds import derive_seed
-from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, supervise
+from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, start_policy, supervise
 from rapo.trainer import Step, Trainer
 from rapo.worlds import load_world
 
@@ -51,8 +50,7 @@ def prepare(config: RunConfig) -> None:
     Raises:
         ModelError: the run's device is not there.
     """
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    silence()
     torch.set_num_threads(config.run.threads)
     if config.run.device == "cpu":
         torch.use_deterministic_algorithms(True)
@@ -60,6 +58,12 @@ def prepare(config: RunConfig) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     elif not torch.cuda.is_available():
         raise ModelError("there is no GPU that torch can use", got="run.device=cuda", fix="set run.device=cpu")
+
+
+def silence() -> None:
+    """Keep transformers from talking between the lines of the program."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
@@ -77,7 +81,7 @@ def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
         result = supervise(config, show)
     note = f"{result.examples} examples, {result.tokens} tokens"
     terminal.say(f"learnt from {note}; loss on held-out examples {result.loss:.3f}")
-    _save_whole(result.policy, folder)
+    checkpoint.write_whole(folder, result.policy.save)
     return folder
 
 
@@ -92,8 +96,8 @@ def _run_stages(run: RunDirectory, parts: Parts, terminal: Terminal) -> dict[str
     prepare(config)
     _check_users(parts)
     source = config.policy.path or str(run_sft(run, terminal))
-    # Cloned for the reason given in make_trainer.
-    start = load_policy(config, source).clone()
+    start = start_policy(config, source)
+    start.model.requires_grad_(False)
     _pass_gate(run, start, terminal)
     before = evaluate(run, parts, "before", {"start": start}, terminal, battery=config.eval.exploits)
     policy = learn(run, parts, start, terminal)
@@ -194,15 +198,14 @@ def _scores_since_regular_save(run: RunDirectory, done: int) -> list[float]:
 def _notice_plain_updates(policy: Policy, terminal: Terminal) -> None:
     """Say so when updates cannot share prefixes: the numbers stay the same, the time does not."""
     if reason := obstacle(policy.model):
-        terminal.warn(f"this model cannot share prefixes ({reason}); updates take the plain, slower path")
+        also = ", and run.checkpointing has no effect" if checkpoints_activations(policy.model) else ""
+        terminal.warn(f"this model cannot share prefixes ({reason}); updates take the plain, slower path{also}")
 
 
 def make_trainer(parts: Parts, start: Policy, newest: Path | None = None) -> Trainer:
     """A trainer at its first step, or as it stood at the checkpoint ``newest``."""
     config = parts.config
-    # A clone in both cases: safetensors leaves weights at any address, and matrix products round by alignment.
-    policy = (load_policy(config, str(newest)) if newest else start).clone(trainable=True)
-    policy.model.requires_grad_(True)
+    policy = _restored(config, newest, start) if newest else start.clone(trainable=True)
     trainer = Trainer(
         config,
         policy,
@@ -214,8 +217,17 @@ def make_trainer(parts: Parts, start: Policy, newest: Path | None = None) -> Tra
     if newest:
         trainer.optimizer.load(checkpoint.read_optimizers(newest))
         if config.teacher.kind == "ema":
-            trainer.teacher = load_policy(config, str(newest / "teacher")).clone()
+            trainer.teacher = _restored(config, newest / "teacher", start)
     return trainer
+
+
+def _restored(config: RunConfig, folder: Path, start: Policy) -> Policy:
+    """The policy that was saved in a folder; if it is an adapter, on the base weights of ``start``."""
+    if not start.adapted:
+        return load_policy(config, str(folder))
+    policy = start.clone(trainable=True)
+    adapters.read(policy.model, folder)
+    return policy
 
 
 def save(trainer: Trainer, step: int, score: float, folder: Path) -> Path:
@@ -266,19 +278,9 @@ def _figures(metrics: Mapping[str, float]) -> dict[str, str]:
     }
 
 
-def _save_whole(policy: Policy, folder: Path) -> None:
-    temporary = folder.with_name(f".tmp-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with disk_errors(folder):
-            policy.save(temporary)
-            temporary.replace(folder)
-    except SafetensorError as error:
-        raise RunError(f"{folder} cannot be written", got=str(error), fix="free some space") from error
-
-
 def _summary(run: RunDirectory, parts: Parts, rows: Sequence[Row], seconds: float) -> dict[str, Any]:
     metrics = list(read_records(run.path, "metrics"))
+    extra = ("peft",) if run.config.lora.rank else ()
     return {
         "v": 1,
         "seed": run.config.run.seed,
@@ -289,7 +291,7 @@ def _summary(run: RunDirectory, parts: Parts, rows: Sequence[Row], seconds: floa
         "calls": to_json(parts.totals()),
         "answers": to_json(parts.tallies()),
         "prompts": {name: prompts.load(name).hash for name in prompts.names()},
-        "versions": {name: metadata.version(name) for name in ("rapo-rl", "torch", "transformers")},
+        "versions": {name: metadata.version(name) for name in ("rapo-rl", "torch", "transformers", *extra)},
         "rows": [
             {"speaker": row.speaker, "kind": row.kind, "population": row.population, **to_json(row.outcome)}
             for row in rows

@@ -11,8 +11,10 @@ import torch
 from rapo import plugins
 from rapo.config import WORLDS, RunConfig
 from rapo.data import load_conversations
-from rapo.errors import ConfigError, DataError, GateError
+from rapo.errors import ConfigError, DataError, GateError, ModelError
 from rapo.hindsight.revision import teacher_messages
+from rapo.models import adapters
+from rapo.models.decoder import checkpoint_activations
 from rapo.models.policy import DTYPES, Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.models.scratch import new_policy
@@ -59,7 +61,7 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
     world, seed = None if c.files else _world(config), derive_seed(config.run.seed, "sft")
     dialogues = world.dialogues(c.dialogues, seed) if world else _loaded(config)
     corrections = world.corrections(c.corrections, seed) if world else []
-    policy = load_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
+    policy = start_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
     examples = [e for messages in dialogues for e in _lessons(policy, config, messages)]
     examples += [correction_lesson(policy, config, each) for each in corrections]
     drills = world.practice(c.practice, seed) if world else []
@@ -79,13 +81,51 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
 
 
 def load_policy(config: RunConfig, path: str | None = None) -> Policy:
-    """The policy at ``path`` (None: ``policy.path``), on the run's device and in its number format."""
-    return Policy.load(
+    """The policy at ``path`` (None: ``policy.path``), on the run's device and in its number formats."""
+    policy = Policy.load(
         path or str(config.policy.path),
         dtype=config.run.dtype,
         device=config.run.device,
         trust_remote_code=config.policy.trust_remote_code,
     )
+    return _computing(policy, config)
+
+
+def _computing(policy: Policy, config: RunConfig) -> Policy:
+    """The policy, computing as the section ``run`` asks."""
+    policy.autocast = config.run.autocast
+    if config.run.checkpointing:
+        checkpoint_activations(policy.model)
+    return policy
+
+
+def start_policy(config: RunConfig, path: str | None = None) -> Policy:
+    """The policy at ``path`` (None: ``policy.path``) as training begins with it: with an adapter if ``lora`` asks so.
+
+    Raises:
+        ModelError: the policy has an adapter already, and another than the config asks for.
+    """
+    policy = load_policy(config, path)
+    adapt(policy, config)
+    return policy
+
+
+def adapt(policy: Policy, config: RunConfig) -> None:
+    """Put the adapter that the section ``lora`` asks for on a policy, or see that the one it has is that one."""
+    lora, source = config.lora, config.policy.path
+    if not policy.adapted:
+        if lora.rank is not None:
+            seed = derive_seed(config.run.seed, "lora")
+            adapters.add(policy.model, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=seed)
+        return
+    has = adapters.shape(policy.model)
+    if lora.rank is None:
+        fix = f"set lora.rank={has.rank} to train it on, or make a model of it: rapo export {source} OUT"
+        raise ModelError(f"policy.path={source} is an adapter", fix=fix)
+    # What the config leaves open is as the adapter has it.
+    asked = adapters.Shape(lora.rank, lora.alpha or has.alpha, tuple(sorted(lora.targets)) or has.targets)
+    if asked != has:
+        raise ModelError(f"the adapter {source} is not what lora asks for", got=str(has), expected=str(asked))
 
 
 def correction_lesson(policy: Policy, config: RunConfig, correction: CorrectionExample) -> Example:
@@ -183,7 +223,7 @@ def _from_scratch(
         seed=config.run.seed,
     )
     torch.nn.Module.to(policy.model, device=config.run.device, dtype=DTYPES[config.run.dtype])
-    return policy
+    return _computing(policy, config)
 
 
 def _context(policy: Policy, config: RunConfig, messages: Sequence[Message]) -> tuple[Message, ...]:

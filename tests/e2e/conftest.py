@@ -88,8 +88,9 @@ def one_line(result: Result) -> str:
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    """The bytes of every tensor of a model folder."""
-    return {name: each.numpy().tobytes() for name, each in load_file(folder / "model.safetensors").items()}
+    """The bytes of every tensor of a model folder, or of an adapter folder."""
+    (file,) = folder.glob("*model.safetensors")
+    return {name: each.numpy().tobytes() for name, each in load_file(file).items()}
 
 
 def records(run: Path, kind: str) -> list[dict[str, Any]]:

@@ -219,6 +219,9 @@ def test_a_talk_goes_on_from_what_is_kept_of_it(policy: Policy, monkeypatch: pyt
     back = tuple(policy.render([Message("user", PROMPTS[1])]))
     sample(policy, [SampleRequest(back, (1, 2, 3), talk="1")], max_tokens=1, temperature=1.0, memory=memory)
     assert lengths == ([3] if most else [len(back) - 1, 3])
+    # And the talk goes on from where it was.
+    kept = memory.find("1")
+    assert kept is None if most == 0 else kept is not None and len(kept.ids) > len(back) + 8
 
 
 def test_a_talk_under_another_name_changes_nothing(policy: Policy) -> None:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from rapo import stages
 from rapo.config import RunConfig
+from rapo.models import decoder
+from rapo.models.decoder import checkpoint_activations
 from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.models.scratch import new_policy
@@ -363,3 +365,44 @@ def test_chunks_of_the_vocabulary_change_nothing(
     assert_same(got, want, 1e-6)
     assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
     assert [pytest.approx(some, rel=1e-6) for some in one.divergences] == two.divergences
+
+
+def test_checkpointing_changes_nothing(policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"teacher": teacher, "reference": teacher, "replay": REPLAY}
+    want, one = gradient(policy, groups(), **options)
+    checkpoint_activations(policy.model)
+    again, run = [], decoder.checkpoint
+    monkeypatch.setattr(decoder, "checkpoint", lambda *args, **more: (again.append(1), run(*args, **more))[1])
+    got, two = gradient(policy, groups(), **options)
+    # Two layers, in the forward passes of the policy alone.
+    assert again and len(again) % 2 == 0
+    assert torch.equal(got, want)
+    assert one == two
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_autocast_stays_within_the_rounding_of_bfloat16(
+    policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    policy.model.float()
+    options = {"teacher": teacher, "reference": teacher, "replay": REPLAY}
+    want, _ = gradient(policy, groups(), **options)
+    if not packed:
+        monkeypatch.setattr(room, "obstacle", lambda model: "a test says so")
+    policy.autocast = policy.clone().autocast = True
+    got, _ = gradient(policy, groups(), **options)
+    # bfloat16 has 8 bits: 0.4% for each product, and the two layers have few of them.
+    assert got.dtype == torch.float32
+    assert 1e-4 * want.norm() < (got - want).norm() < 0.05 * want.norm()
+
+
+def test_under_autocast_the_update_sees_the_policy_that_sampled(policy: Policy) -> None:
+    policy.model.float()
+    policy.autocast = True
+    prompt, numbers = (5, 6, 7, 8), replace(NUMBERS, micro=0)
+    written = sample(policy, [SampleRequest(prompt, tuple(range(8)))], max_tokens=9, temperature=0.9)[0]
+    replies = tuple(RankedReply(o.completion.token_ids, o.completion.logps, (-1.0) ** i) for i, o in enumerate(written))
+    _, same = gradient(policy, [TrainingGroup(prompt, replies)], numbers)
+    policy.autocast = False
+    _, other = gradient(policy, [TrainingGroup(prompt, replies)], numbers)
+    assert same.metrics["approx_kl"] < 0.5 * other.metrics["approx_kl"]

@@ -130,7 +130,7 @@ def test_a_wrong_override_is_one_plain_line(override, message):
         ("updte: {lr: 1}\n", "unknown key updte; did you mean update?"),
         ("update: {clip: {low: 1}}\n", "unknown key update.clip; did you mean update.clip_low?"),
         ("lr: 1\n", "unknown key lr; did you mean sft.lr or update.lr?"),
-        ("1: 2\n", "unknown key 1; expected one of: run, policy, sft"),
+        ("1: 2\n", "unknown key 1; expected one of: run, policy, lora"),
         ("run: {seed: !!int abc}\n", "FILE is not valid YAML; got invalid literal for int()"),
         ("run: {seed: !!python/name:os.system x}\n", "line 1 of FILE is not valid YAML; got could not determine"),
     ],
@@ -191,6 +191,8 @@ def test_a_file_that_cannot_be_read(tmp_path):
         (["correct.below=0"], "correct.below=0 leaves update.along=corrections empty"),
         # 16 dialogues x 3 turns x 0.02 = 0.96 turns.
         (["select.share=0.02"], "select.share=0.02; expected a share that keeps a turn"),
+        (["lora.rank=8"], "lora.rank=8 freezes a model, and there is none in policy.path; expected one there"),
+        (["run.autocast=true", "run.dtype=bfloat16"], "run.autocast=true changes nothing where run.dtype=bfloat16"),
     ],
 )
 def test_keys_that_contradict_each_other(overrides, message):
@@ -204,11 +206,20 @@ def test_keys_that_contradict_each_other(overrides, message):
         ["correct.below=0", "update.along=own"],
         ["correct.below=0", "update.micro=0"],
         ["select.share=0.021"],  # 1.008 turns
+        ["run.autocast=true"],
+        ["run.autocast=true", "run.dtype=bfloat16", "policy.path=a", "lora.rank=8"],
         ["users.kind=replay", "users.files=[a]", "judge.kind=contrast", "teacher.replay=0"],
     ],
 )
 def test_neighbours_of_the_contradictions_are_fine(overrides):
     load_config(None, overrides)
+
+
+def test_without_peft_an_adapter_is_refused_before_anything_loads(monkeypatch):
+    monkeypatch.setattr("rapo.config.contradictions.find_spec", lambda name: None)
+    told = "lora.rank=8 needs the extra lora; expected it to be installed: pip install 'rapo-rl[lora]'"
+    assert problem("policy.path=a", "lora.rank=8") == told
+    load_config(None, ["policy.path=a"])
 
 
 @pytest.mark.parametrize("judge", ["support", "bargaining"])
@@ -253,6 +264,8 @@ IDLE = {
     "judge.tie=0.1": ((), ("judge.kind=contrast",)),
     "judge.options={a: 1}": ((), ("judge.kind=own:Judge",)),
     "sft.importer=m:f": ((), ("sft.files=[a]",)),
+    "lora.alpha=3": (("policy.path=a",), ("policy.path=a", "lora.rank=8")),
+    "lora.targets=[q_proj]": (("policy.path=a",), ("policy.path=a", "lora.rank=8")),
 }
 
 

@@ -79,11 +79,14 @@ def _disk(config: RunConfig) -> Iterator[Finding]:
 
 def _disk_needed(config: RunConfig) -> int:
     """Bytes of the checkpoints kept at once: the newest, the best and one being written."""
-    p = config.policy
+    p, rank = config.policy, config.lora.rank
     scratch = (p.vocab_size * p.hidden + p.layers * 12 * p.hidden**2) * BYTES[config.run.dtype]
     # Weights, two moments of AdamW, and the teacher where it has weights of its own.
     copies = 3 + (config.teacher.kind == "ema")
-    return (config.train.keep + 2) * copies * ((weights.size(p.path) if p.path else 0) or scratch)
+    trained = 0
+    if p.path:
+        trained = weights.adapter_size(p.path, rank, config.lora.targets) if rank else weights.size(p.path)
+    return (config.train.keep + 2) * copies * (trained or scratch)
 
 
 def _device(config: RunConfig) -> Iterator[Finding]:
@@ -105,10 +108,12 @@ def _policy(config: RunConfig) -> Iterator[Finding]:
         yield Finding("policy", "warn", why.found, why.fix)
         return
     from rapo.models.policy import Policy
+    from rapo.supervised import adapt
 
     # By its folder: a hub id would be asked of the hub, downloaded or not.
     source = weights.folder(p.path) or p.path
     policy = Policy.load(source, dtype=config.run.dtype, trust_remote_code=p.trust_remote_code)
+    adapt(policy, config)
     if policy.max_context <= p.max_tokens:
         raise ModelError(
             f"the context of {p.path} is too short",
@@ -116,5 +121,6 @@ def _policy(config: RunConfig) -> Iterator[Finding]:
             expected=f"more than policy.max_tokens={p.max_tokens}",
             fix="lower policy.max_tokens",
         )
-    millions = sum(each.numel() for each in policy.model.parameters()) / 1e6
-    yield Finding("policy", "ok", f"{p.path}: {millions:.1f}M parameters, context {policy.max_context}")
+    trained, every = (sum(each.numel() for each in some) for some in (policy.trained, policy.model.parameters()))
+    part = f", {trained / 1e6:.1f}M of them trained" if policy.adapted else ""
+    yield Finding("policy", "ok", f"{p.path}: {every / 1e6:.1f}M parameters{part}, context {policy.max_context}")

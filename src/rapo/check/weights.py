@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 GIB = 2**30
+_ENDS = ("embed_tokens", "lm_head")  # matrices that no adapter stands on
 LARGEST_LOADED = 4 * GIB  # larger weights would take longer to load than a check may take
 
 
@@ -32,15 +34,43 @@ def folder(source: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
+def base(source: str) -> str:
+    """The model whose weights do the work: the base of an adapter folder, as far as it names one; else ``source``."""
+    path = Path(source) / "adapter_config.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return source
+
+
 def size(source: str) -> int:
-    """Bytes of the weights; 0 where there are none on this machine."""
-    place = folder(source)
-    return sum(path.stat().st_size for path in place.glob("*.safetensors")) if place else 0
+    """Bytes of the weights, for an adapter those of its base; 0 where there are none on this machine."""
+    return sum(path.stat().st_size for path in _files(source))
+
+
+def adapter_size(source: str, rank: int, targets: Sequence[str]) -> int:
+    """Bytes of an adapter on a model: rank * (in + out) float32 numbers per linear layer; 0 where size() is 0."""
+    from safetensors import safe_open
+
+    numbers = 0
+    for path in _files(source):
+        with safe_open(path, "np") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        for name, shape in shapes.items():
+            layer = name.removesuffix(".weight").rpartition(".")[2]
+            if len(shape) == 2 and (layer in targets if targets else layer not in _ENDS):
+                numbers += rank * sum(shape)
+    return 4 * numbers
+
+
+def _files(source: str) -> list[Path]:
+    place = folder(base(source))
+    return sorted(place.glob("*.safetensors")) if place else []
 
 
 def context(source: str) -> int | None:
     """The longest prompt plus answer, in tokens; None where its config does not tell."""
-    place = folder(source)
+    place = folder(base(source))
     try:
         found: Any = json.loads((place / "config.json").read_text(encoding="utf-8")) if place else {}
     except (OSError, ValueError):
@@ -55,8 +85,8 @@ def obstacle(source: str) -> Obstacle | None:
     """What keeps a check from loading a model; None where nothing does, or where loading names the mistake at once."""
     if (bytes_ := size(source)) > LARGEST_LOADED:
         return Obstacle(f"{source}: {bytes_ / GIB:.1f} GiB, not loaded in a check", "train.steps=1 tries it")
-    if not bytes_ and _hub_id(source):
-        return Obstacle(f"{source} is not downloaded yet", f"hf download {source} gets it; so does the run")
+    if not bytes_ and _hub_id(name := base(source)):
+        return Obstacle(f"{name} is not downloaded yet", f"hf download {name} gets it; so does the run")
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rapo.config.sections import WORLDS
@@ -17,7 +18,7 @@ DOMAINS = {"support": "support", "bargaining": "negotiation"}
 
 def contradictions(c: RunConfig) -> list[Contradiction]:
     """Every contradiction that could be, the most telling first."""
-    return [*_users(c), *_judges(c), *_idle(c), *_models(c), *_learning(c)]
+    return [*_users(c), *_judges(c), *_idle(c), *_models(c), *_learning(c), *_memory(c)]
 
 
 def _users(c: RunConfig) -> list[Contradiction]:
@@ -67,6 +68,8 @@ _NEEDS: tuple[tuple[str, Callable[[RunConfig], bool], str], ...] = (
     ("judge.tie", lambda c: c.judge.kind == "contrast", "judge.kind=contrast"),
     ("judge.options", lambda c: ":" in c.judge.kind, "judge.kind=package.module:Name"),
     ("sft.importer", lambda c: bool(c.sft.files), "sft.files"),
+    ("lora.alpha", lambda c: c.lora.rank is not None, "lora.rank"),
+    ("lora.targets", lambda c: c.lora.rank is not None, "lora.rank"),
 )
 
 
@@ -112,4 +115,25 @@ def _learning(c: RunConfig) -> list[Contradiction]:
         (u.macro == u.micro == 0, "update.macro and update.micro are both 0", "one of them above 0"),
         (distils and c.correct.below == 0, "correct.below=0 leaves update.along=corrections empty", "more than 0"),
         (kept < 1, f"select.share={c.select.share}", "a share that keeps a turn of play.dialogues x play.turns"),
+    ]
+
+
+def _memory(c: RunConfig) -> list[Contradiction]:
+    rank, autocast = c.lora.rank, c.run.autocast
+    return [
+        (
+            rank is not None and c.policy.path is None,
+            f"lora.rank={rank} freezes a model, and there is none in policy.path",
+            "one there, or no lora.rank",
+        ),
+        (
+            rank is not None and find_spec("peft") is None,
+            f"lora.rank={rank} needs the extra lora",
+            "it to be installed: pip install 'rapo-rl[lora]'",
+        ),
+        (
+            autocast and c.run.dtype == "bfloat16" and rank is None,
+            "run.autocast=true changes nothing where run.dtype=bfloat16",
+            "run.dtype=float32 with it, or no run.autocast",
+        ),
     ]

@@ -15,6 +15,7 @@ from rapo.config.sections import (
     Eval,
     Gate,
     Judge,
+    Lora,
     ModelSpec,
     Play,
     Policy,
@@ -35,6 +36,7 @@ class RunConfig(Section):
 
     run: Run = Run()
     policy: Policy = Policy()
+    lora: Lora = Lora()
     sft: Sft = Sft()
     gate: Gate = Gate()
     users: Users = Users()

@@ -45,6 +45,8 @@ class Run(Section):
     threads: Count = Field(default=2, description="CPU threads of torch")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the policy computes")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the weights")
+    autocast: bool = Field(default=False, description="multiply matrices in bfloat16, whatever the weights are")
+    checkpointing: bool = Field(default=False, description="compute activations twice: less memory, the same result")
     cohort: Count = Field(default=16, description="replies that wait for each other's echoes; fewer: less waiting in all")
 
 
@@ -65,6 +67,14 @@ class Policy(Section):
     @classmethod
     def _read_prompt(cls, text: str | None) -> str | None:
         return prompts.load(text.removeprefix("prompt:")).fill() if text and text.startswith("prompt:") else text
+
+
+class Lora(Section):
+    """A low-rank adapter that is trained while the model's own weights stay as they are."""
+
+    rank: Count | None = Field(default=None, description="rank of the adapter; null trains all weights instead")
+    alpha: Positive | None = Field(default=None, description="the adapter counts alpha / rank times; null: 2 rank")
+    targets: Names = Field(default=(), description="linear layers it is put on, such as q_proj; empty: all of them")
 
 
 class Sft(Section):

@@ -63,7 +63,7 @@ def decode(
     hidden_TE: Tensor = decoder.embed_tokens(ids_T)
     cos_TD, sin_TD = (each[0] for each in decoder.rotary_emb(hidden_TE, positions_T[None]))
     rotary = (cos_TD[:, None], _signed(sin_TD)[:, None])
-    again = torch.is_grad_enabled() and _checkpoints_activations(model)
+    again = torch.is_grad_enabled() and checkpoints_activations(model)
     for number, layer in enumerate(decoder.layers):
         last = matter_M if number == len(decoder.layers) - 1 else None
         run = partial(_layer, layer, partial(attend, number), last)
@@ -141,7 +141,14 @@ def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(states * cos, states.roll(states.shape[-1] // 2, -1), sin)
 
 
-def _checkpoints_activations(model: PreTrainedModel) -> bool:
-    # Renamed in transformers 5; asking for the old name there prints a warning.
+# Both are called activation checkpointing from transformers 5 on; the old names print a warning there.
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Compute activations again in the backward pass instead of keeping them; the result is the same."""
+    name = "activation_checkpointing_enable"
+    getattr(model, name if hasattr(model, name) else "gradient_checkpointing_enable")()
+
+
+def checkpoints_activations(model: PreTrainedModel) -> bool:
+    """Whether activations are computed again in the backward pass."""
     name = "is_activation_checkpointing"
     return bool(getattr(model, name if hasattr(type(model), name) else "is_gradient_checkpointing", False))

@@ -1,6 +1,7 @@
 """The model being trained: a Hugging Face causal language model with its tokenizer and chat template.
 
-Weights are read and written as safetensors only; nothing here can unpickle.
+Weights are read and written as safetensors only; nothing here can unpickle. A policy may have an adapter
+(:mod:`rapo.models.adapters`): then that is what is trained, saved and copied, and policies share the base weights.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import copy
 import json
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ import jinja2
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from rapo.errors import ModelError
+from rapo.models import adapters
 from rapo.types import Message
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
@@ -32,13 +36,14 @@ class Policy:
     Args:
         model: a ``transformers`` causal LM.
         tokenizer: its tokenizer, with a chat template and an end-of-sequence token.
+        autocast: multiply matrices in bfloat16, whatever the weights are.
 
     Raises:
         ModelError: no chat template, no end token, or no context length in the config.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, autocast: bool = False) -> None:
+        self.model, self.tokenizer, self.autocast = model, tokenizer, autocast
         name = getattr(model.config, "_name_or_path", "") or type(model).__name__
         if not isinstance(tokenizer.chat_template, str):
             raise ModelError(
@@ -59,17 +64,21 @@ class Policy:
         """Load a model folder (no socket is opened) or a Hugging Face hub id.
 
         Args:
-            source: a folder with ``config.json``, ``*.safetensors`` and tokenizer files, or a hub id.
-            dtype: one of ``float32``, ``bfloat16``, ``float16``, ``float64``.
+            source: a folder with ``config.json``, ``*.safetensors`` and tokenizer files; a hub id; or a folder with an
+                adapter, whose base model is loaded from the place it names.
+            dtype: one of ``float32``, ``bfloat16``, ``float16``, ``float64``, or ``auto``: as the weights are stored.
             device: a torch device, such as ``cpu`` or ``cuda:0``.
             trust_remote_code: run the Python code that comes with the model; leave it off unless you have read it.
 
         Raises:
             ModelError: the source cannot be found, read, or used as a chat model.
         """
-        if dtype not in DTYPES:
-            raise ModelError("unknown dtype", got=dtype, expected=" or ".join(DTYPES))
+        if dtype not in (*DTYPES, "auto"):
+            raise ModelError("unknown dtype", got=dtype, expected=" or ".join((*DTYPES, "auto")))
         local = Path(source).is_dir()
+        if local and adapters.is_adapter(Path(source)):
+            base = _base(Path(source))
+            return cls.load(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)._with(Path(source))
         if local:
             _check_folder(Path(source))
         elif _meant_as_folder(str(source)):
@@ -77,9 +86,14 @@ class Policy:
         shared: dict[str, Any] = {"local_files_only": local, "trust_remote_code": trust_remote_code}
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(source), **shared)
+            if not local and find_adapter_config_file(str(source)):
+                # transformers would load it by itself, from pickled weights if there are no others.
+                raise ModelError(
+                    f"{source} is an adapter", fix=f"give its folder: hf download {source} --local-dir FOLDER"
+                )
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(source),
-                dtype=DTYPES[dtype],
+                dtype=DTYPES.get(dtype, dtype),
                 attn_implementation="sdpa",
                 use_safetensors=True,
                 output_loading_info=True,
@@ -97,14 +111,49 @@ class Policy:
         return cls(_to(model, device), tokenizer)
 
     def save(self, folder: str | Path) -> None:
-        """Write an ordinary Hugging Face folder (safetensors, config, tokenizer) that any tool can load."""
-        self.model.save_pretrained(folder)
+        """Write a Hugging Face folder (safetensors, config, tokenizer) that any tool can load; the adapter, if any."""
+        if self.adapted:
+            adapters.write(self.model, Path(folder))
+        else:
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
+    def merge(self) -> None:
+        """Make an ordinary model of one with an adapter; any other stays as it is."""
+        if self.adapted:
+            adapters.merge(self.model)
+
     def clone(self, *, trainable: bool = False) -> Policy:
-        """A copy of the weights with the same tokenizer object: a frozen or EMA teacher, or a reference policy."""
-        model = copy.deepcopy(self.model).requires_grad_(trainable)
-        return Policy(model.train(trainable and self.model.training), self.tokenizer)
+        """A copy of the weights with the same tokenizer object: a frozen or EMA teacher, or a reference policy.
+
+        Beside an adapter the base weights, which nobody changes, are shared and not copied.
+        """
+        shared = adapters.base_weights(self.model) if self.adapted else []
+        model = copy.deepcopy(self.model, {id(weight): weight for weight in shared})
+        copied = Policy(model.train(trainable and self.model.training), self.tokenizer, autocast=self.autocast)
+        for weight in copied.trained:
+            weight.requires_grad_(trainable)
+        return copied
+
+    @torch.no_grad()
+    def follow(self, other: Policy, decay: float) -> None:
+        """Move every trained weight w towards ``other``'s v: w <- decay w + (1 - decay) v."""
+        for mine, theirs in zip(self.trained, other.trained, strict=True):
+            mine.lerp_(theirs, 1 - decay)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The number formats in which a forward pass computes; backward passes follow by themselves."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether there is an adapter."""
+        return adapters.adapted(self.model)
+
+    @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The weights that training changes: the adapter's where there is one, else all."""
+        return adapters.adapter_weights(self.model) if self.adapted else list(self.model.parameters())
 
     @property
     def device(self) -> torch.device:
@@ -159,6 +208,16 @@ class Policy:
         text = self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
+    def _with(self, adapter: Path) -> Policy:
+        """This policy with the adapter in a folder, and the tokenizer if there is one beside it."""
+        adapters.read(self.model, adapter)
+        if not _has_tokenizer(adapter):
+            return self
+        try:
+            return Policy(self.model, AutoTokenizer.from_pretrained(str(adapter), local_files_only=True))
+        except (OSError, ValueError, KeyError) as error:
+            raise _unloadable(str(adapter), True, error) from error
+
     def _template(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         chat = [{"role": message.role, "content": message.content} for message in messages]
         try:
@@ -208,6 +267,9 @@ def _text_config(model: PreTrainedModel) -> Any:
 
 def _to(model: Any, device: str) -> PreTrainedModel:
     try:
+        for weight in model.parameters():
+            # Always a copy: safetensors leaves weights at any address, and matrix products round by alignment.
+            weight.data = weight.data.to(device, copy=True)
         moved: PreTrainedModel = model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
@@ -225,9 +287,7 @@ def _meant_as_folder(source: str) -> bool:
 def _check_folder(folder: Path) -> None:
     """Say in one line what a folder lacks, before transformers says it in thirty."""
     if not (folder / "config.json").is_file():
-        adapter = (folder / "adapter_config.json").is_file()
-        fix = "it is an adapter: merge it into its base model first" if adapter else "give a Hugging Face model folder"
-        raise ModelError(f"{folder} has no config.json", fix=fix)
+        raise ModelError(f"{folder} has no config.json", fix="give a Hugging Face model folder")
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
@@ -237,10 +297,29 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(
             f"{folder} has no weights", got=other, expected="*.safetensors", fix="save the model as safetensors"
         )
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+    if not _has_tokenizer(folder):
         raise ModelError(
             f"{folder} has no tokenizer", expected="tokenizer.json", fix="save the tokenizer beside the model"
         )
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
+
+
+def _base(folder: Path) -> str:
+    """The base model of the adapter in a folder."""
+    base = adapters.base_of(folder)
+    if not Path(base).is_dir() and _meant_as_folder(base):
+        raise ModelError(
+            f"the base model of the adapter in {folder} is not there",
+            got=base,
+            fix=f"put it back, or write its place as base_model_name_or_path into {folder / adapters.CONFIG}",
+        )
+    if adapters.is_adapter(Path(base)):
+        fix = f"merge that first: rapo export {base} OUT"
+        raise ModelError(f"the base model of the adapter in {folder} is itself an adapter", got=base, fix=fix)
+    return base
 
 
 def _unloadable(source: str, local: bool, error: Exception) -> ModelError:

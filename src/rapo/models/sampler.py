@@ -104,7 +104,7 @@ def sample(
     training = policy.model.training
     policy.model.train(False)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), policy.precision():
             for rows in _batches(requests, batch_rows):
                 completions = writer.run([requests[i].row() for i, _ in rows], [seed for _, seed in rows])
                 for (i, _), completion in zip(rows, completions, strict=True):

@@ -1,7 +1,9 @@
 """Checkpoints: written whole or not at all, checked before they are used, free of pickle.
 
 checkpoints/step-000020/
-  config.json, model.safetensors, ...   the policy, a Hugging Face folder that any tool loads
+  config.json, model.safetensors, ...   the policy, a Hugging Face folder that any tool loads; or, beside a tokenizer,
+  adapter_config.json,                  its adapter, which peft and transformers load onto the base model named there
+      adapter_model.safetensors
   teacher/                              further models, each such a folder
   optimizer.safetensors, optimizer.json the tensors of the optimizers, and everything around them
   cursor.json                           where training stands
@@ -86,6 +88,15 @@ def save(
         sync_folder(folder)
         _prune(folder, keep)
     return final
+
+
+def write_whole(folder: Path, write_model: WriteModel) -> None:
+    """Write a model into the new ``folder``, which exists once all of it is on disk; raises RunError."""
+    with _disk_errors(folder), _temporary(folder.parent, folder.name) as temporary:
+        write_model(temporary)
+        _sync(temporary)
+        temporary.replace(folder)
+        sync_folder(folder.parent)
 
 
 def latest(folder: Path) -> tuple[Path | None, list[str]]:

@@ -23,10 +23,15 @@ Metrics = dict[str, Tensor]
 _LOG_ZERO = -1000.0
 
 
+def log_probabilities(logits_NV: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Logarithm [N, V] of softmax(logits / temperature), at least float32."""
+    scaled_NV = _precise(logits_NV) if temperature == 1 else _precise(logits_NV) / temperature
+    return scaled_NV.log_softmax(-1)
+
+
 def token_logps(logits_NV: Tensor, ids_N: Tensor, *, temperature: float = 1.0) -> Tensor:
     """Log-probability [N] of each token under softmax(logits / temperature)."""
-    scaled_NV = _precise(logits_NV) if temperature == 1 else _precise(logits_NV) / temperature
-    return -torch.nn.functional.cross_entropy(scaled_NV, ids_N, reduction="none")
+    return log_probabilities(logits_NV, temperature=temperature).gather(-1, ids_N[:, None]).squeeze(-1)
 
 
 def grpo(
@@ -132,16 +137,11 @@ DIVERGENCES: dict[str, Callable[..., tuple[Tensor, Metrics]]] = {
 }
 
 
-def hybrid(macro: Tensor, micro: Tensor, weight: float) -> Tensor:
-    """L = L_macro + lambda L_micro."""
-    return macro + weight * micro
-
-
-def entropy(logits_NV: Tensor) -> Tensor:
-    """Entropy [N] of each next-token distribution, in nats; carries no gradient."""
-    logps_NV = _precise(logits_NV.detach()).log_softmax(-1).clamp_min_(_LOG_ZERO)
+def entropy(logps_NV: Tensor) -> Tensor:
+    """Entropy [N] of each next-token distribution, given its log-probabilities, in nats; carries no gradient."""
+    floored_NV = logps_NV.detach().clamp_min(_LOG_ZERO)
     # In place: with a large vocabulary each copy is as large as everything else.
-    return -logps_NV.exp().mul_(logps_NV).sum(-1)
+    return -logps_NV.detach().exp().mul_(floored_NV).sum(-1)
 
 
 def _aligned(student_logits_NB: Tensor, teacher_logps_NB: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ class Optimizer:
         matrices = _matrices(policy.model) if muon_lr is not None else []
         rest = [p for p in policy.model.parameters() if p.requires_grad and all(p is not m for m in matrices)]
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
+            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
         ]
         if muon_lr is not None:
             self.parts.append(Muon(matrices, lr=muon_lr))

@@ -75,7 +75,9 @@ def learnt_logits(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, 
     learn_BL = torch.tensor([[*example.learn, *[False] * (width - len(example.learn))] for example in examples])
     ids_BL, learn_BL = ids_BL.to(policy.device), learn_BL.to(policy.device)
     predictors_N = learn_BL.flatten().nonzero().squeeze(-1) - 1
-    return _logits(policy.model, ids_BL, predictors_N).float(), ids_BL[learn_BL]
+    with policy.precision():
+        logits_NV = _logits(policy.model, ids_BL, predictors_N)
+    return logits_NV.float(), ids_BL[learn_BL]
 
 
 def _logits(model: PreTrainedModel, ids_BL: Tensor, predictors_N: Tensor) -> Tensor:

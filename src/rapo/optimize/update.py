@@ -22,7 +22,7 @@ from rapo.errors import RunError
 from rapo.models.decoder import obstacle
 from rapo.models.policy import Policy
 from rapo.optimize.lessons import TaughtReply, TrainingGroup, count, kinds, parts, ranked_rows
-from rapo.optimize.losses import DIVERGENCES, bucket, entropy, grpo, reference_kl, token_logps
+from rapo.optimize.losses import DIVERGENCES, bucket, entropy, grpo, log_probabilities, reference_kl, token_logps
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import PackedGroup, Scores, scored_ids, scores
 from rapo.optimize.render import Example
@@ -210,7 +210,8 @@ class Gradient:
         reference = None if self._reference is None else _seen_by(self._reference, ranked_rows(groups))
         for chunk in _chunks(student, self._policy):
             size, logits = len(ids_N[chunk]), student.project(student.states[chunk])
-            logp_n = token_logps(logits, ids_N[chunk], temperature=numbers.temperature)
+            logps_nV = log_probabilities(logits, temperature=numbers.temperature)
+            logp_n = logps_nV.gather(-1, ids_N[chunk, None]).squeeze(-1)
             loss, metrics = grpo(
                 logp_n,
                 old_N[chunk].to(logp_n),
@@ -226,7 +227,7 @@ class Gradient:
                     theirs_n = token_logps(theirs, ids_N[chunk], temperature=numbers.temperature)
                 distance, found = reference_kl(logp_n, theirs_n, token_count=size)
                 loss, metrics = loss + numbers.kl * distance, metrics | found
-            metrics["entropy"] = entropy(logits).mean()
+            metrics["entropy"] = entropy(logps_nV).mean()
             (loss * (size / divisor)).backward()
             self._note(metrics, size)
         return ids_N
@@ -298,7 +299,14 @@ def kl_to(start: Policy, policy: Policy, groups: Sequence[TrainingGroup]) -> flo
 
 
 def _scores(policy: Policy, rows: Sequence[PackedGroup]) -> Scores:
-    return scores(policy.model, rows, packed=obstacle(policy.model) is None)
+    with policy.precision():
+        found = scores(policy.model, rows, packed=obstacle(policy.model) is None)
+
+    def project(states: Tensor) -> Tensor:
+        with policy.precision():
+            return found.project(states)
+
+    return Scores(found.states, project)
 
 
 @torch.no_grad()

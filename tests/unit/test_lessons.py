@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import torch
+
+from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup, count, kinds, parts, ranked_rows
+from rapo.optimize.packing import Segment
+from rapo.optimize.update import _cut
+
+
+def group(prompt: int, ranked: int, taught: int = 0) -> TrainingGroup:
+    """A prompt, one ranked reply and one taught reply of so many tokens; none for 0."""
+    return TrainingGroup(
+        (5,) * prompt,
+        (RankedReply((6,) * ranked, (-1.0,) * ranked, 1.0),) if ranked else (),
+        (TaughtReply((7,) * taught, feedback=(8, 8)),) if taught else (),
+    )
+
+
+def test_parts_hold_no_more_tokens_than_asked_for_but_one_group_at_least() -> None:
+    # 10, 5, 5, 30 and 2 tokens.
+    groups = [group(6, 2, 2), group(3, 2), group(4, 1), group(20, 10), group(1, 1)]
+    assert [[len(each.prompt) for each in part] for part in parts(groups, 10)] == [[6], [3, 4], [20], [1]]
+    assert [len(part) for part in parts(groups, 15)] == [2, 1, 1, 1]
+    assert [len(part) for part in parts(groups, 52)] == [5]
+    assert list(parts([], 10)) == []
+
+
+def test_rows_and_counts_by_hand() -> None:
+    groups = [group(2, 3, 1), group(1, 0, 2), group(1, 2)]
+    assert count(groups) == {"macro": 5, "micro": 3}
+    assert groups[0].row().segments == (Segment((6, 6, 6)), Segment((7,)))
+    assert groups[0].told().segments == (Segment((8, 8, 7), scored_from=2),)
+    assert [row.length for row in ranked_rows(groups)] == [5, 3]
+    assert kinds(groups).tolist() == [True] * 3 + [False] + [False] * 2 + [True] * 2
+
+
+def test_rows_are_cut_from_pieces_without_joining_them_first() -> None:
+    pieces = [torch.arange(0, 3), torch.arange(3, 4), torch.arange(4, 9)]
+    for start, stop in ((0, 3), (0, 4), (2, 5), (3, 4), (5, 12), (0, 9)):
+        assert _cut(pieces, slice(start, stop)).tolist() == list(range(9))[start:stop]
