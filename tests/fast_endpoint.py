@@ -13,6 +13,7 @@ from rapo.models.journal import Journal
 from rapo.models.journaled import Journaled
 from rapo.models.ledger import Account
 from rapo.models.retry import Timing
+from rapo.models.server import Server
 from rapo.types import Message
 
 CANARY = "sk-canary-5f0c2a9e71"
@@ -25,7 +26,8 @@ def connect(path, url, calls=None, **spec):
     defaults = {"url": url, "name": "m", "timeout": 20.0, "max_tokens": 20}
     account = Account(Journal(path / "journal.sqlite"), "user", ModelSpec(**defaults | spec), calls or Calls())
     told = []
-    return Journaled(Endpoint(account, label="helper", notice=told.append, timing=FAST), account, told.append), told
+    server = Server(account.spec, account.calls, label="helper", notice=told.append, timing=FAST)
+    return Journaled(Endpoint(server, account), account, told.append), told
 
 
 def requests(count, schema=None):

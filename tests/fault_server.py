@@ -111,18 +111,19 @@ class FaultServer:
         faults: what goes wrong; may be changed while it runs.
         model: the name it gives itself; None repeats the one asked for.
         schemas: False refuses ``response_format`` with 400.
-        delay: seconds a good answer takes.
+        delay: seconds a good answer takes, or a function from the request body to them.
         slow: seconds that a hanging or dripping answer stays open.
         retry_after: what ``429-after`` asks for.
         hits: every attempt received in full, in order.
         busiest: most attempts under way at once.
+        connections: how many were opened.
     """
 
     reply: Callable[[Body], str] = echo
     faults: Faults = never
     model: str | None = None
     schemas: bool = True
-    delay: float = 0.0
+    delay: float | Callable[[Body], float] = 0.0
     slow: float = 30.0
     retry_after: float = 1.0
     keep_hits: bool = True
@@ -132,6 +133,7 @@ class FaultServer:
     answered: Counter[str] = field(default_factory=Counter)
     count: int = 0
     busiest: int = 0
+    connections: int = 0
 
     @property
     def url(self) -> str:
@@ -161,6 +163,7 @@ class FaultServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 first, *lines = head.decode("latin-1").split("\r\n")
@@ -192,7 +195,7 @@ class FaultServer:
         self.busiest = max(self.busiest, self._under_way)
         try:
             if fault is None or fault in CONTENT:
-                await asyncio.sleep(self.delay)
+                await asyncio.sleep(self.delay(body) if callable(self.delay) else self.delay)
                 if not self.schemas and "response_format" in body:
                     return _write(writer, 400, '{"error": {"message": "response_format is not supported"}}')
                 self.answered[mark] += 1

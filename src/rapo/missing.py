@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from rapo.errors import EndpointError
 from rapo.interact.users import UserSimulator
+from rapo.overlap import concurrency
 from rapo.types import EchoRequest, Reaction, Scenario
 
 
@@ -13,7 +15,12 @@ class CountingUsers:
     """A user simulator that counts how often it is asked and how often it gives no answer."""
 
     def __init__(self, users: UserSimulator) -> None:
-        self._users, self.calls, self.missing = users, 0, 0
+        self._users, self._lock, self.calls, self.missing = users, threading.Lock(), 0, 0
+
+    @property
+    def concurrency(self) -> int:
+        """The simulator's."""
+        return concurrency(self._users)
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         """The simulator's."""
@@ -22,8 +29,9 @@ class CountingUsers:
     def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
         """The simulator's."""
         reactions = self._users.react(requests)
-        self.calls += len(requests)
-        self.missing += sum(reaction is None for reaction in reactions)
+        with self._lock:
+            self.calls += len(requests)
+            self.missing += sum(reaction is None for reaction in reactions)
         return reactions
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rapo.hindsight.llm_judge import LLMJudge
     from rapo.interact.llm_user import LLMUser
     from rapo.models.journal import Journal, Role, Totals
+    from rapo.models.server import Server
     from rapo.models.structured import Tally
 
 
@@ -39,6 +40,7 @@ class Parts:
         self._opened = ExitStack()
         self._journal: Journal | None = None
         self._models: dict[tuple[str, Role], ChatModel] = {}
+        self._servers: dict[str, Server] = {}
         self._tallied: list[tuple[str, LLMUser | LLMJudge]] = []
 
     def users(self, population: Population | None = None, *, evaluation: bool = False) -> UserSimulator:
@@ -124,6 +126,7 @@ class Parts:
                 label=name,
                 notice=self.notice,
                 run=self.config.run,
+                servers=self._servers,
             )
         return self._models[name, role]
 
@@ -135,7 +138,13 @@ class Parts:
 
             self._journal = Journal(self._path)
             self._opened.callback(self._journal.close)
+            self._opened.callback(self._hang_up)
         return self._journal
+
+    def _hang_up(self) -> None:
+        """End what is still asked: an interrupted run waits for no answer."""
+        for server in self._servers.values():
+            server.close()
 
     def totals(self) -> dict[str, Totals]:
         """What each role has used of language models; empty without any."""

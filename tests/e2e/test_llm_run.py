@@ -66,6 +66,8 @@ def settings(
             "teacher.replay=0",
             "calls.patience=0.3",
             "calls.breaker=5",
+            # Parts of a dialogue or two and of one group, so that they take turns.
+            "run.cohort=2",
             *(f"models.{name}.{key}={value}" for name, spec in models.items() for key, value in spec.items()),
             *more,
         ]

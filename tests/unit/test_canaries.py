@@ -11,12 +11,13 @@ from typing import Literal
 
 import pytest
 
+from branched import branched
 from fake_llm import parse_back
 from rapo.hindsight.feedback import JudgeRequest, Verdict, give_feedback
 from rapo.hindsight.llm_judge import LLMJudge
 from rapo.hindsight.revision import teacher_messages
 from rapo.interact.llm_user import LLMUser
-from rapo.interact.play import branch, play
+from rapo.interact.play import play
 from rapo.models.chat import ChatRequest, Scripted
 from rapo.types import Completion, Dialogue, Group, Message, PivotalTurn, Scenario
 
@@ -96,7 +97,7 @@ def groups(domain: Domain, count: int) -> list[Group]:
     dialogues = play(Policy(), users, users.scenarios(count, 0), turns=2, seed=0)
     assert all(told(each.scenario.id[1:5], each.turns[0].reaction.thought) for each in dialogues)
     pivots = [PivotalTurn(dialogue.upto(1), 1.0) for dialogue in dialogues]
-    return branch(Policy(), users, pivots, candidates=3, seed=1)
+    return branched(Policy(), users, pivots, candidates=3, seed=1)
 
 
 @pytest.mark.parametrize("domain", ["support", "negotiation"])

@@ -24,7 +24,7 @@ LIGHT = (
     "rapo.hindsight",
 )
 HEAVY = ("torch", "transformers", "safetensors", "accelerate", "vllm")
-JOINERS = ("rapo.trainer", "rapo.supervised", "rapo.stages", "rapo.cli")
+JOINERS = ("rapo.trainer", "rapo.teacher", "rapo.supervised", "rapo.stages", "rapo.cli")
 WORLDS_MAY = (
     "rapo.worlds",
     *GROUND,

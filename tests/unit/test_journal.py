@@ -15,9 +15,9 @@ from rapo.config.sections import Calls, ModelSpec
 from rapo.errors import BudgetError, EndpointError, RunError
 from rapo.models import owner
 from rapo.models.chat import ChatAnswer, ChatRequest, Scripted, ask
-from rapo.models.journal import Journal, Totals, request_key
+from rapo.models.journal import Journal, Totals
 from rapo.models.journaled import Journaled
-from rapo.models.ledger import Account
+from rapo.models.ledger import Account, request_key
 from rapo.parts import Parts
 from rapo.types import Message
 

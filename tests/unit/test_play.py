@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from rapo.interact.play import branch, play
+from branched import branched
+from rapo.interact.play import play
 from rapo.types import Completion, Dialogue, EchoRequest, Message, PivotalTurn, Reaction, Scenario
 
 
@@ -94,7 +95,7 @@ def pivot(name: str, turns: int = 0) -> PivotalTurn:
 
 def test_a_candidate_without_echo_is_left_out() -> None:
     pivots = [pivot("a"), pivot("b")]
-    one, two = branch(Echoer(), Toy(silent=("a/1", "b/0", "b/1", "b/2")), pivots, candidates=3, seed=1)
+    one, two = branched(Echoer(), Toy(silent=("a/1", "b/0", "b/1", "b/2")), pivots, candidates=3, seed=1)
     assert [c.completion.text.split(":")[0] for c in one.candidates] == ["a/0", "a/2"]
     assert two.candidates == ()
     assert (one.pivot, two.pivot) == tuple(pivots)
@@ -104,12 +105,12 @@ def test_a_candidate_without_echo_is_left_out() -> None:
 
 
 def test_branching_seeds_are_keyed() -> None:
-    alone = branch(Echoer(), Toy(), [pivot("a")], candidates=3, seed=1)
-    among = branch(Echoer(), Toy(), [pivot("z"), pivot("a"), pivot("a", 2)], candidates=3, seed=1)
+    alone = branched(Echoer(), Toy(), [pivot("a")], candidates=3, seed=1)
+    among = branched(Echoer(), Toy(), [pivot("z"), pivot("a"), pivot("a", 2)], candidates=3, seed=1)
     assert among[1] == alone[0]
     assert len({c.reaction.text for group in among for c in group.candidates}) == 9
     # A candidate more changes none of the others.
-    assert branch(Echoer(), Toy(), [pivot("a")], candidates=4, seed=1)[0].candidates[:3] == alone[0].candidates
+    assert branched(Echoer(), Toy(), [pivot("a")], candidates=4, seed=1)[0].candidates[:3] == alone[0].candidates
     # A branch does not repeat what was played: the seeds of turn t and of its candidates differ.
     played = play(Echoer(), Toy(), [scenario("a")], turns=1, seed=1)
     assert played[0].turns[0].reaction.text not in {c.reaction.text for c in alone[0].candidates}

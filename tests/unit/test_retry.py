@@ -52,10 +52,13 @@ def test_retry_after_in_seconds_or_as_a_date_up_to_a_minute(header, seconds):
 
 
 def test_the_retry_budget_is_a_hundred_and_a_share_of_the_calls():
-    budget = RetryBudget(calls=10)
+    budget = RetryBudget()
+    for _ in range(10):
+        budget.begin()
     # 100 + 0.5 * 10
     assert sum(budget.take(0.5) for _ in range(200)) == 105
-    budget.calls = 20
+    for _ in range(10):
+        budget.begin()
     assert sum(budget.take(0.5) for _ in range(200)) == 5
 
 

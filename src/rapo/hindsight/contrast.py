@@ -26,6 +26,8 @@ class ContrastJudge:
         ConfigError: an argument is out of range.
     """
 
+    concurrency = 1  # it waits for nobody, and need not wait for all groups either
+
     def __init__(self, tolerance: float = 0.1, quote: int = 200) -> None:
         if not (math.isfinite(tolerance) and tolerance >= 0):
             raise ConfigError("judge.tie is out of range", got=tolerance, expected="0 or more", fix="change it")

@@ -45,7 +45,11 @@ class Verdict:
 
 
 class RewardModel(Protocol):
-    """A generative reward model (GRM)."""
+    """A generative reward model (GRM).
+
+    With an attribute ``concurrency`` of 1 or more it is asked group by group, from so many threads at once, as soon as
+    the echoes of a group are in. Without it, all groups of a step come in one call.
+    """
 
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict | None]:
         """One verdict per request, in order; None where the feedback is unusable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, Literal
 
 from rapo import prompts
@@ -11,6 +12,7 @@ from rapo.hindsight.feedback import JudgeRequest, Verdict, tells_hidden
 from rapo.models.answers import Object, UnusableError, number, shape, words
 from rapo.models.chat import ChatModel, ChatRequest
 from rapo.models.structured import Tally, ask_structured
+from rapo.overlap import concurrency
 from rapo.prompts.quoting import rows
 from rapo.ranks import mid_ranks
 from rapo.types import Message
@@ -34,7 +36,12 @@ class LLMJudge:
     """
 
     def __init__(self, model: ChatModel, *, domain: Literal["support", "negotiation"] = "support") -> None:
-        self._model, self._domain, self.tally = model, domain, Tally()
+        self._model, self._domain, self._lock, self.tally = model, domain, Lock(), Tally()
+
+    @property
+    def concurrency(self) -> int:
+        """The model's."""
+        return concurrency(self._model)
 
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict | None]:
         """One verdict per request, in order; None where the model gave no usable answer.
@@ -45,7 +52,8 @@ class LLMJudge:
         asked = [request for request, fits in zip(requests, fit, strict=True) if fits]
         chats = [self._chat(request) for request in asked]
         verdicts, tally = ask_structured(self._model, chats, lambda i, value: read_verdict(asked[i], value))
-        self.tally += tally
+        with self._lock:
+            self.tally += tally
         found = iter(verdicts)
         return [next(found) if fits else None for fits in fit]
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from threading import Lock
 from typing import Any, Literal, TypeVar
 
 from rapo import prompts
@@ -19,6 +20,7 @@ from rapo.interact.personas import PERSONAS, has_persona, with_persona
 from rapo.models.answers import Object, UnusableError, number, shape, truth, words
 from rapo.models.chat import ChatModel, ChatRequest
 from rapo.models.structured import Tally, ask_structured
+from rapo.overlap import concurrency
 from rapo.prompts.quoting import data, rows
 from rapo.seeds import derive_seed
 from rapo.types import EchoRequest, Message, Reaction, Scenario
@@ -84,7 +86,13 @@ class LLMUser:
             raise ConfigError(f"users.kind=llm has no {lacking}", expected="at least one")
         self._scenarios, self._models = tuple(scenarios), tuple(models)
         self._domain, self._mode, self._personas = domain, mode, personas
-        self.tally = Tally()
+        self._lock, self.tally = Lock(), Tally()
+
+    @property
+    def concurrency(self) -> int:
+        """That of all models together; 0 if one of them may be asked from one thread only."""
+        each = [concurrency(model) for model in {id(model): model for model in self._models}.values()]
+        return sum(each) if all(each) else 0
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         """``count`` scenarios; none twice before each was drawn once, no two of them alike."""
@@ -145,7 +153,8 @@ class LLMUser:
                 [chats[i] for i in places],
                 lambda k, value, places=places: parse(places[k], value),  # type: ignore[misc]
             )
-            self.tally += tally
+            with self._lock:
+                self.tally += tally
             for i, answer in zip(places, answers, strict=True):
                 found[i] = answer
         return found

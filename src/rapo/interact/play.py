@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 from rapo.interact.users import UserSimulator
+from rapo.overlap import Desk, Overlap, Work, concurrency, then, together
 from rapo.seeds import derive_seed
-from rapo.types import Candidate, Completion, Dialogue, EchoRequest, Group, PivotalTurn, Scenario
+from rapo.types import Candidate, Completion, Dialogue, EchoRequest, Group, PivotalTurn, Reaction, Scenario
+
+Echoes = Desk[EchoRequest, Reaction | None]
 
 
 class Speaker(Protocol):
@@ -35,7 +40,22 @@ def play(
     seed: int,
     on_turn: Callable[[int], None] = lambda turn: None,
 ) -> list[Dialogue]:
-    """Play every scenario for ``turns`` turns, or until its user ends the talk.
+    """Play every scenario for ``turns`` turns, or until its user ends the talk; all of them turn by turn."""
+    with Overlap() as overlap:
+        echoes: Echoes = overlap.desk("play", users.react, concurrency(users))
+        return overlap.finish(talk(speaker, echoes, scenarios, turns=turns, seed=seed, on_turn=on_turn))
+
+
+def talk(
+    speaker: Speaker,
+    echoes: Echoes,
+    scenarios: Sequence[Scenario],
+    *,
+    turns: int,
+    seed: int,
+    on_turn: Callable[[int], None] = lambda turn: None,
+) -> Work[list[Dialogue]]:
+    """The dialogues of some scenarios, whose replies are written together, turn by turn.
 
     A reply that cannot be written any more, or whose reaction is missing, ends its dialogue there: the turns before it
     stay usable.
@@ -47,8 +67,9 @@ def play(
         replies = speaker.reply([dialogues[i] for i in live], seeds)
         written = [(i, text, s) for i, text, s in zip(live, replies, seeds, strict=True) if text is not None]
         asked = [EchoRequest(dialogues[i], text, s) for i, text, s in written]
+        reactions: list[Reaction | None] = yield together(echoes.ask(asked))
         still = []
-        for (i, _, _), request, reaction in zip(written, asked, users.react(asked), strict=True):
+        for (i, _, _), request, reaction in zip(written, asked, reactions, strict=True):
             if reaction is not None:
                 dialogues[i] = dialogues[i].then(request.reply, reaction)
                 if not reaction.done:
@@ -61,9 +82,9 @@ def play(
 
 
 def branch(
-    sampler: Sampler, users: UserSimulator, pivots: Sequence[PivotalTurn], *, candidates: int, seed: int
-) -> list[Group]:
-    """Sample ``candidates`` replies at each pivotal turn and ask the simulator for the echo of each.
+    sampler: Sampler, echoes: Echoes, pivots: Sequence[PivotalTurn], *, candidates: int, seed: int
+) -> list[Future[Group]]:
+    """Sample ``candidates`` replies at each pivotal turn and ask for the echo of each; the groups as echoes come in.
 
     A reply whose echo is missing is left out of its group.
     """
@@ -76,8 +97,13 @@ def branch(
         for stand, some, theirs in zip(stands, completions, seeds, strict=True)
         for completion, s in zip(some, theirs, strict=True)
     ]
-    reactions = iter(users.react(requests))
+    reactions = iter(echoes.ask(requests))
     return [
-        Group(pivot, tuple(Candidate(c, echo) for c in some if (echo := next(reactions)) is not None))
+        then(together([next(reactions) for _ in some]), partial(_group, pivot, some))
         for pivot, some in zip(pivots, completions, strict=True)
     ]
+
+
+def _group(pivot: PivotalTurn, completions: Sequence[Completion], reactions: Sequence[Reaction | None]) -> Group:
+    pairs = zip(completions, reactions, strict=True)
+    return Group(pivot, tuple(Candidate(completion, echo) for completion, echo in pairs if echo is not None))

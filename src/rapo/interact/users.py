@@ -9,7 +9,11 @@ from rapo.types import EchoRequest, Reaction, Scenario
 
 
 class UserSimulator(Protocol):
-    """Plays the user. Stateless: everything it needs is in the request, so any turn can be branched."""
+    """Plays the user. Stateless: everything it needs is in the request, so any turn can be branched.
+
+    With an attribute ``concurrency`` of 1 or more it is asked request by request, from so many threads at once, while
+    replies are sampled elsewhere. Without it, all requests that are there come in one call.
+    """
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         """``count`` scenarios to play, the same ones for the same seed."""

@@ -6,6 +6,7 @@ function (:class:`Scripted`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +30,11 @@ class ChatRequest:
     seed: int
     schema: Mapping[str, Any] | None = None
 
+    def as_json(self) -> str:
+        """All of it, the same text for the same request."""
+        messages = [[message.role, message.content] for message in self.messages]
+        return json.dumps([messages, self.purpose, self.seed, self.schema], sort_keys=True)
+
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
@@ -48,7 +54,7 @@ class ChatAnswer:
 
 
 class ChatModel(Protocol):
-    """A language model that can be asked.
+    """A language model that can be asked; from several threads at once if its ``concurrency`` says so.
 
     Raises EndpointError where going on makes no sense (key refused, unknown model, endpoint down for too long), and
     BudgetError before a call that could exceed the budget. One request without an answer is data, not an error.

@@ -10,6 +10,7 @@ from rapo.models.endpoint import Endpoint
 from rapo.models.journal import Journal, Role
 from rapo.models.journaled import Journaled
 from rapo.models.ledger import Account
+from rapo.models.server import Server
 
 
 def connect(
@@ -21,6 +22,7 @@ def connect(
     label: str,
     notice: Callable[[str], None],
     run: Run | None = None,
+    servers: dict[str, Server] | None = None,
 ) -> Journaled:
     """The model of ``spec``, its answers kept in ``journal``.
 
@@ -32,19 +34,23 @@ def connect(
         label: its name under ``models``, for messages.
         notice: told once about each thing the user should know and that stops nothing.
         run: device and number format of a model for this process; None is float32 on the CPU.
+        servers: endpoints by label, for whoever asks one in several roles and closes it; receives a new one.
 
     Raises:
         EndpointError: the address cannot be one.
         ModelError: a model for this process cannot be loaded.
     """
     account = Account(journal, role, spec, calls)
-    return Journaled(_model(account, label, notice, run or Run()), account, notice)
+    if spec.path is not None:
+        return Journaled(_local(spec, notice, run or Run()), account, notice)
+    servers = {} if servers is None else servers
+    if label not in servers:
+        servers[label] = Server(spec, calls, label=label, notice=notice)
+    return Journaled(Endpoint(servers[label], account), account, notice)
 
 
-def _model(account: Account, label: str, notice: Callable[[str], None], run: Run) -> ChatModel:
-    if account.spec.path is None:
-        return Endpoint(account, label=label, notice=notice)
+def _local(spec: ModelSpec, notice: Callable[[str], None], run: Run) -> ChatModel:
     # Torch takes seconds to load, and endpoints need none.
     from rapo.models.local import LocalModel
 
-    return LocalModel(account.spec, notice=notice, device=run.device, dtype=run.dtype)
+    return LocalModel(spec, notice=notice, device=run.device, dtype=run.dtype)

@@ -11,22 +11,21 @@ in this process have rows of their own).
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
+from threading import get_ident
 from typing import Literal
 
 from rapo.config.sections import ModelSpec
 from rapo.errors import RunError
 from rapo.models.chat import ChatAnswer, ChatRequest
 from rapo.models.owner import alive, this_process
-from rapo.models.retry import RetryBudget
+from rapo.models.retry import RetryBudget, Stop
 
 Role = Literal["user", "judge", "evaluation"]
 VERSION = 1
@@ -96,28 +95,13 @@ class Taken:
 
     Attributes:
         found: the answers it has.
-        mine: the keys that are now the asker's to ask for.
-        theirs: of the claims on the others the last to expire: whose, and when (seconds since the epoch).
+        mine: the keys that are now the asker's to ask for; the rest is under way elsewhere.
+        theirs: of other processes' claims the last to expire: whose, and when (seconds since the epoch).
     """
 
     found: Mapping[str, ChatAnswer | None]
     mine: frozenset[str]
     theirs: tuple[str, float] | None = None
-
-
-def request_key(spec: ModelSpec, request: ChatRequest) -> str:
-    """What makes two requests one call: model name, sampling, messages, purpose, seed and schema; not where it runs."""
-    return blake2b(f"[{_sampling(spec)},{request_text(request)}]".encode(), digest_size=20).hexdigest()
-
-
-def request_text(request: ChatRequest) -> str:
-    """A request as JSON."""
-    messages = [[message.role, message.content] for message in request.messages]
-    return json.dumps([messages, request.purpose, request.seed, request.schema], sort_keys=True)
-
-
-def _sampling(spec: ModelSpec) -> str:
-    return json.dumps([spec.name or spec.path, spec.temperature, spec.max_tokens])
 
 
 class Journal:
@@ -127,14 +111,16 @@ class Journal:
         path: the file.
         owner: this process's name in it.
         retries: the retry budget of all models that share this object.
+        stop: why none of them may start an attempt.
 
     Raises:
         RunError: the file is not a journal, is one of another version, or cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.owner, self.retries = path, this_process(), RetryBudget()
+        self.path, self.owner, self.retries, self.stop = path, this_process(), RetryBudget(), Stop()
         self._lock = threading.RLock()
+        self._asking = dict[str, int]()  # which thread of this process asks for a key
         self._renewed = 0.0
         self._unusable = set[str]()
         try:
@@ -186,27 +172,20 @@ class Journal:
     def take(self, spec: ModelSpec, role: Role, requests: Mapping[str, ChatRequest]) -> Taken:
         """The answers to requests by key; of the others, those nobody alive is asking for are claimed.
 
-        Only another process is waited for: within one, whoever waits may be the one who is waited for.
+        Only other processes and threads are waited for: within a thread whoever waits is the one who is waited for.
         """
         found = self._answers(requests)
         wanted = {key: request for key, request in requests.items() if key not in found}
         if not wanted:
             return Taken(found, frozenset())
-        with self.write() as db:
-            found |= (late := self._answers(wanted))
-            claims = {key: self._claimant(key) for key in wanted.keys() - late.keys()}
-            mine = frozenset(key for key, claim in claims.items() if claim is None)
-            name, expires = spec.name or spec.path, time.time() + LEASE + 2 * spec.timeout
-            db.executemany(
-                "INSERT INTO answers (key, state, role, model, purpose, request, owner, expires)"
-                " VALUES (?, 'claimed', ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, expires = excluded.expires",
-                [
-                    (key, role, name, request.purpose, request_text(request), self.owner, expires)
-                    for key, request in wanted.items()
-                    if key in mine
-                ],
-            )
+        with self._lock:
+            with self.write() as db:
+                found |= (late := self._answers(wanted))
+                claims = {key: self._claimant(key) for key in wanted.keys() - late.keys()}
+                free = (key for key, claim in claims.items() if claim is None)
+                mine = frozenset(key for key in free if self._asking.get(key, get_ident()) == get_ident())
+                self._claim(db, spec, role, {key: request for key, request in wanted.items() if key in mine})
+            self._asking.update(dict.fromkeys(mine, get_ident()))
         theirs = [claim for claim in claims.values() if claim is not None]
         return Taken(found, mine, max(theirs, key=lambda claim: claim[1], default=None))
 
@@ -215,8 +194,15 @@ class Journal:
         found = self._answers([key])
         return key in found, found.get(key)
 
-    def release(self, keys: Iterable[str]) -> None:
-        """Give up this process's claims, so that others need not wait."""
+    def settled(self, key: str) -> None:
+        """Note that the outcome of a request is stored: no thread asks for it any more."""
+        with self._lock:
+            self._asking.pop(key, None)
+
+    def release(self, keys: Collection[str]) -> None:
+        """Give up claims that :meth:`take` gave, so that others need not wait."""
+        for key in keys:
+            self.settled(key)
         with self.write() as db:
             db.executemany(
                 "DELETE FROM answers WHERE key = ? AND state = 'claimed' AND owner = ?",
@@ -284,6 +270,18 @@ class Journal:
                     found[key] = ChatAnswer(text, bool(finished), prompt, completion) if state == "answered" else None
             self._unusable.update(key for key, answer in found.items() if answer is None)
         return found
+
+    def _claim(self, db: sqlite3.Connection, spec: ModelSpec, role: Role, requests: Mapping[str, ChatRequest]) -> None:
+        name, expires = spec.name or spec.path, time.time() + LEASE + 2 * spec.timeout
+        db.executemany(
+            "INSERT INTO answers (key, state, role, model, purpose, request, owner, expires)"
+            " VALUES (?, 'claimed', ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, expires = excluded.expires",
+            [
+                (key, role, name, request.purpose, request.as_json(), self.owner, expires)
+                for key, request in requests.items()
+            ],
+        )
 
     def _claimant(self, key: str) -> tuple[str, float] | None:
         """The other live process that is asking for ``key``, and when its claim expires."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rapo.models.chat import ChatAnswer, ChatModel, ChatRequest
 from rapo.models.journal import Taken
 from rapo.models.ledger import Account
+from rapo.overlap import concurrency
 
 _POLL = 0.1
 
@@ -33,8 +34,13 @@ class Journaled:
         """The model's."""
         return self.model.name
 
+    @property
+    def concurrency(self) -> int:
+        """The model's."""
+        return concurrency(self.model)
+
     def answers(self, requests: Sequence[ChatRequest]) -> Iterator[tuple[int, ChatAnswer | None]]:
-        """Every request's answer: from the journal at once; what another process is asking for, when it has it.
+        """Every request's answer: from the journal at once; what is being asked for elsewhere, when it is there.
 
         Requests alike are asked once, and a failed one replays as None.
 
@@ -46,11 +52,13 @@ class Journaled:
         places: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             places.setdefault(self.account.key(request), []).append(place)
+        journal, claimed = self.account.journal, set[str]()
         waiting = {key: requests[some[0]] for key, some in places.items()}
         try:
             while waiting:
                 began = time.monotonic()
-                taken = self.account.journal.take(self.account.spec, self.account.role, waiting)
+                taken = journal.take(self.account.spec, self.account.role, waiting)
+                claimed |= taken.mine
                 for key, answer in taken.found.items():
                     del waiting[key]
                     for place in places[key]:
@@ -59,6 +67,8 @@ class Journaled:
                 for number, answer in self.model.answers([waiting[key] for key in mine]) if mine else ():
                     kept = self.account.store(waiting[mine[number]], answer)
                     del waiting[mine[number]]
+                    claimed.remove(mine[number])
+                    journal.settled(mine[number])
                     for place in places[mine[number]]:
                         yield place, kept
                 if waiting and not mine:
@@ -67,8 +77,8 @@ class Journaled:
                     time.sleep(max(_POLL, 5 * (time.monotonic() - began)))
         finally:
             # Also when the caller stops in the middle: nobody shall wait for what nobody asks.
-            if waiting:
-                self.account.journal.release(waiting)
+            if claimed:
+                journal.release(claimed)
 
     def reject(self, requests: Sequence[ChatRequest]) -> None:
         """Mark the answers to ``requests`` as unusable: ``Journal.void_unusable`` makes them be asked for again."""

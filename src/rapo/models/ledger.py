@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from rapo.config.sections import Calls, ModelSpec
 from rapo.errors import BudgetError
 from rapo.models.chat import ChatAnswer, ChatRequest
-from rapo.models.journal import LEASE, LOCAL, Journal, Role, request_key, request_text
+from rapo.models.journal import LEASE, LOCAL, Journal, Role
+
+
+def request_key(spec: ModelSpec, request: ChatRequest) -> str:
+    """What makes two requests one call: model name, sampling, messages, purpose, seed and schema; not where it runs."""
+    sampling = json.dumps([spec.name or spec.path, spec.temperature, spec.max_tokens])
+    return blake2b(f"[{sampling},{request.as_json()}]".encode(), digest_size=20).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,7 @@ class Account:
                 self.role,
                 self.spec.name or self.spec.path,
                 request.purpose,
-                request_text(request),
+                request.as_json(),
                 content.text,
                 content.finished,
                 content.prompt_tokens,

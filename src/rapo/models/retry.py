@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Self
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 # Limits per minute are the usual ones; an endpoint that asks for hours has run out of quota, and waiting is no help.
@@ -62,19 +64,56 @@ def retry_after(value: str | None, timing: Timing) -> float:
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else 0.0
 
 
-@dataclass(slots=True)
 class RetryBudget:
-    """How many retries all calls of a run may cost together: 100, and ``per_call`` for each call."""
+    """How many retries all calls of a run may cost together: 100, and some for each call; for any thread."""
 
-    calls: int = 0
-    retries: int = 0
+    def __init__(self) -> None:
+        self._lock, self._calls, self._retries = threading.Lock(), 0, 0
+
+    def begin(self) -> None:
+        """Count one more call."""
+        with self._lock:
+            self._calls += 1
 
     def take(self, per_call: float) -> bool:
-        """Whether one more retry is within the budget; it is counted if so."""
-        if self.retries >= FREE_RETRIES + per_call * self.calls:
-            return False
-        self.retries += 1
-        return True
+        """Whether one more retry is within the budget of ``per_call`` retries per call; it is counted if so."""
+        with self._lock:
+            if self._retries >= FREE_RETRIES + per_call * self._calls:
+                return False
+            self._retries += 1
+            return True
+
+
+class Stop:
+    """Why no attempt may start any more: the first error of the calls that are under way at the same time.
+
+    Calls enter it, from any thread. When all have left, it is forgotten: whoever asks then may try again.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            self._inside += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._error = None
+
+    def order(self, error: Exception) -> None:
+        """Let nothing start any more; the first error counts."""
+        with self._lock:
+            self._error = self._error or error
+
+    def check(self) -> None:
+        """Raise the error, if there is one."""
+        if (error := self._error) is not None:
+            raise error
 
 
 class Breaker:

@@ -43,20 +43,22 @@ class PolicySpeaker:
 
     def fits(self, messages: Sequence[Message]) -> bool:
         """Whether a reply of the longest length can follow the messages within the policy's context."""
-        return len(self.policy.render(self.context(messages))) + self.max_tokens <= self.policy.max_context
+        return len(self.prompt(messages)) + self.max_tokens <= self.policy.max_context
 
     def sample(self, dialogues: Sequence[Dialogue], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
         """One completion per seed for each dialogue."""
         requests = [
-            SampleRequest(
-                tuple(self.policy.render(self.context(dialogue.messages))), tuple(some), talk=dialogue.scenario.id
-            )
+            SampleRequest(self.prompt(dialogue.messages), tuple(some), talk=dialogue.scenario.id)
             for dialogue, some in zip(dialogues, seeds, strict=True)
         ]
         sampled = sample(
             self.policy, requests, max_tokens=self.max_tokens, temperature=self.temperature, memory=self.memory
         )
         return [[each.completion for each in some] for some in sampled]
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """What a reply to the messages is written after, as token ids."""
+        return tuple(self.policy.render(self.context(messages)))
 
     def context(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as the policy reads them, its system prompt first; a brief of its own is made part of that.

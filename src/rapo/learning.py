@@ -1,0 +1,137 @@
+"""Step 6: what the groups of a step teach, added up in their order while others are awaited, and one update from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rapo.config import RunConfig
+from rapo.models.policy import Policy
+from rapo.optimize.advantage import group_advantage, rank_rewards
+from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup, count
+from rapo.optimize.optimizer import Optimizer
+from rapo.optimize.render import Example
+from rapo.optimize.update import Gradient, Hybrid, UpdateResult, kl_to
+from rapo.teacher import Corrected, Teacher
+from rapo.types import Group
+
+KL_GROUPS = 4  # the distance to the start is a sample: these many groups of a step
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a group teaches.
+
+    Attributes:
+        group: with its feedback and corrections.
+        advantages: of its candidates; zeros where feedback is missing or ties.
+        taught: what the verbal term runs along, by place: corrections, or candidates with ``update.along=own``.
+        places: how many of these there are.
+    """
+
+    group: Group
+    advantages: tuple[float, ...]
+    taught: dict[int, TaughtReply]
+    places: int
+
+    def divergences(self, found: Sequence[float]) -> list[float]:
+        """Those of the taught replies at their places, NaN elsewhere."""
+        known = dict(zip(self.taught, found, strict=False))
+        return [known.get(place, math.nan) for place in range(self.places)]
+
+
+class Learning:
+    """The update of one step.
+
+    Args:
+        config: the run's config.
+        numbers: of the update.
+        policy: learns.
+        start: the policy as it was before the first step.
+        teacher: what it wrote is learnt, and ``update.along=own`` asks it.
+
+    Attributes:
+        lessons: what was added so far.
+    """
+
+    def __init__(self, config: RunConfig, numbers: Hybrid, policy: Policy, start: Policy, teacher: Teacher) -> None:
+        self.lessons: list[Lesson] = []
+        self._config, self._numbers, self._teacher = config, numbers, teacher
+        self._policy, self._start = policy, start
+        self._groups: list[TrainingGroup] = []
+        self._gradient: Gradient | None = None
+
+    def add(self, corrected: Sequence[Corrected], *, whole: bool) -> None:
+        """Learn from some groups; a group without feedback teaches nothing.
+
+        Args:
+            corrected: the next ones in order.
+            whole: these are all. Only then are the tokens of both terms known at once, which saves a pass.
+        """
+        lessons = [self._lesson(each) for each in corrected]
+        groups = [self._training(lesson) for lesson in lessons if lesson.group.feedback is not None]
+        if self._gradient is None:
+            # A step that was stopped may have left a part of its own.
+            self._policy.model.zero_grad(set_to_none=True)
+            self._gradient = Gradient(
+                self._policy,
+                self._numbers,
+                tokens=count(map(self._numbers.moving, groups)) if whole else None,
+                teacher=self._teacher.policy,
+                reference=self._start if self._numbers.kl > 0 else None,
+            )
+        self._gradient.add(groups)
+        self._groups += groups
+        self.lessons += lessons
+
+    def apply(self, optimizer: Optimizer, replay: Sequence[Example]) -> UpdateResult:
+        """Take the step; the divergences of every group are at their places.
+
+        Raises:
+            RunError: the gradient is not finite; the weights are as they were.
+        """
+        result = self._gradient.apply(optimizer, replay) if self._gradient else UpdateResult()
+        result.metrics["kl_to_start"] = kl_to(self._start, self._policy, self._groups[:KL_GROUPS])
+        found = iter(result.divergences)
+        result.divergences = [
+            lesson.divergences(next(found) if lesson.group.feedback is not None else ()) for lesson in self.lessons
+        ]
+        return result
+
+    def _lesson(self, corrected: Corrected) -> Lesson:
+        group, own = corrected.group, self._config.update.along == "own"
+        if group.feedback is None:
+            advantages: tuple[float, ...] = (0.0,) * len(group.candidates)
+        else:
+            advantages = group_advantage(rank_rewards([feedback.rank for feedback in group.feedback]))
+        taught: dict[int, TaughtReply] = {}
+        if self._numbers.micro > 0:
+            taught = self._teacher.own_tokens(group) if own else self._teacher.taught(corrected)
+        return Lesson(group, advantages, taught, len(group.candidates if own else group.corrections))
+
+    def _training(self, lesson: Lesson) -> TrainingGroup:
+        ranked = tuple(
+            RankedReply(candidate.completion.token_ids, candidate.completion.logps, advantage)
+            for candidate, advantage in zip(lesson.group.candidates, lesson.advantages, strict=True)
+        )
+        prompt = self._teacher.speaker.prompt(lesson.group.pivot.dialogue.messages)
+        return TrainingGroup(prompt, ranked, tuple(lesson.taught.values()))
+
+
+def numbers(config: RunConfig, step: int) -> Hybrid:
+    """The numbers of the update at a step; lambda falls linearly to 0 over ``update.micro_decay`` steps."""
+    c = config.update
+    return Hybrid(
+        macro=c.macro,
+        micro=c.micro * (max(0.0, 1 - (step - 1) / c.micro_decay) if c.micro_decay else 1.0),
+        divergence=c.divergence,
+        top_k=c.top_k,
+        clip_low=c.clip_low,
+        clip_high=c.clip_high,
+        kl=c.kl,
+        replay=config.teacher.replay_weight,
+        temperature=config.branch.temperature,
+        tokens_per_forward=c.tokens_per_forward,
+        grad_clip=c.grad_clip,
+    )
