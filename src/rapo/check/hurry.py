@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 
 from rapo.config import Calls, ModelSpec, RunConfig
 from rapo.errors import EndpointError
 from rapo.models.chat import ChatAnswer, ChatModel, ChatRequest
 from rapo.models.connect import connect
-from rapo.models.journal import Role
+from rapo.models.journal import Journal, Role
 from rapo.parts import Parts
 
 LEAST = 0.5  # seconds; with less of them left nothing is asked any more
@@ -38,6 +39,7 @@ class HurriedParts(Parts):
         calls = ONE_ATTEMPT.model_copy(update={"journal": folder / "journal.sqlite"})
         super().__init__(config.model_copy(update={"calls": calls}), folder, notice=lambda text: None)
         self.end, self.pace = end, dict[str, float]()
+        self._apart, self._lock = dict[tuple[str, Role], Journal](), Lock()
 
     def model(self, name: str, role: Role) -> Hurried:
         """The language model ``name`` of the config in a role, in a hurry."""
@@ -45,7 +47,15 @@ class HurriedParts(Parts):
 
     def connected(self, name: str, spec: ModelSpec, role: Role, notices: list[str], calls: Calls) -> ChatModel:
         """The model as ``spec`` describes it."""
-        return connect(spec, self.journal, role, calls, label=name, notice=notices.append, run=self.config.run)
+        return connect(spec, self._own(name, role), role, calls, label=name, notice=notices.append, run=self.config.run)
+
+    def _own(self, name: str, role: Role) -> Journal:
+        """The journal, opened for one model in one role: an error ends the calls of all who share the object."""
+        with self._lock:
+            if (name, role) not in self._apart:
+                self._apart[name, role] = Journal(self._path)
+                self._opened.callback(self._apart[name, role].close)
+            return self._apart[name, role]
 
 
 class Hurried:
