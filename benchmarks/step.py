@@ -14,8 +14,8 @@ or, where memory does not hold them together, run alone one after another and th
 
 "sample" is what the policy (and the teacher) decodes, "update" is loss, backward pass, clipping, optimizer and the
 teacher's moving average, "step" is everything, rewards and prompts included, "cpu" the processor's seconds in it, which
-other processes hardly change. "peak" is the most memory the process ever
-held during the steps, "above" that less what it held before the first one (imports and weights).
+other processes hardly change. "peak" is the most memory the process ever held during the steps, "above" that less what
+it held before the first one (imports and weights).
 
 Ours, as ``rapo.trainer.Trainer.step`` does it:
   rapo-grpo          the macro term
