@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rapo.config import RunConfig
 from rapo.models.policy import Policy
@@ -82,7 +82,8 @@ class Learning:
                 reference=self._start if self._numbers.kl > 0 else None,
             )
         self._gradient.add(groups)
-        self._groups += groups
+        # What the teacher said is as large as the vocabulary, and has been learnt.
+        self._groups += [replace(group, taught=()) for group in groups]
         self.lessons += lessons
 
     def apply(self, optimizer: Optimizer, replay: Sequence[Example]) -> UpdateResult:

@@ -11,6 +11,7 @@ from rapo.config import RunConfig
 from rapo.errors import ModelError
 from rapo.hindsight.revision import teacher_messages
 from rapo.interact.play import Echoes
+from rapo.models.memory import common
 from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, TeacherDistribution, sample
 from rapo.models.speaker import PolicySpeaker
@@ -99,11 +100,7 @@ class Teacher:
         failed = [self._failed(group, self.per_group) for group in groups]
         sampled = sample(
             self.policy,
-            [
-                SampleRequest(self._prompt(group, i), (self._key("correct", group, i),))
-                for group, places in zip(groups, failed, strict=True)
-                for i in places
-            ],
+            [self._request(group, i) for group, places in zip(groups, failed, strict=True) for i in places],
             max_tokens=c.policy.max_tokens,
             temperature=c.correct.temperature,
             record_top_k=c.update.top_k,
@@ -116,6 +113,11 @@ class Teacher:
             recorded = tuple(each.teacher for each in mine if each.teacher is not None)
             corrected.append(Corrected(replace(group, corrections=drafts), recorded))
         return corrected
+
+    def _request(self, group: Group, i: int) -> SampleRequest:
+        """A correction to be written; all of a group share the encoding of what was said before."""
+        told, history = self._prompt(group, i), self.speaker.prompt(group.pivot.dialogue.messages)
+        return SampleRequest(told, (self._key("correct", group, i),), shared=common(told, history))
 
     def _failed(self, group: Group, most: int) -> list[int]:
         """The candidates to be corrected, at most ``most`` of them, drawn at random.

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import torch
-
 from rapo.config import RunConfig
 from rapo.hindsight.feedback import RewardModel, give_feedback
 from rapo.hindsight.selection import select_pivotal
@@ -17,6 +15,7 @@ from rapo.interact.play import branch, talk
 from rapo.interact.users import UserSimulator
 from rapo.learning import Learning, numbers
 from rapo.missing import CountingUsers, demand
+from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.models.speaker import PolicySpeaker
 from rapo.optimize.optimizer import Optimizer
@@ -94,8 +93,10 @@ class Trainer:
         with Overlap(clock) as overlap:
             echoes = {phase: overlap.desk(phase, some.react, some.concurrency) for phase, some in users.items()}
             judge = overlap.desk("judge", partial(self._judge, seed), concurrency(self.judge))
+            # A talk's encoding serves its next turns and its branches; after the update it is worth nothing.
+            memory = Memory()
             with clock.phase("play"):
-                speaker = self._speaker(c.play.temperature)
+                speaker = self._speaker(c.play.temperature, memory)
                 cohorts = self._parts(self.users.scenarios(c.play.dialogues, seed), c.run.cohort)
                 talks = [talk(speaker, echoes["play"], some, turns=c.play.turns, seed=seed) for some in cohorts]
                 dialogues = [dialogue for some in overlap.weave(talks) for dialogue in some]
@@ -104,7 +105,7 @@ class Trainer:
             )
             judged: list[Future[Group]] = []
             with clock.phase("branch"):
-                speaker = self._speaker(c.branch.temperature)
+                speaker = self._speaker(c.branch.temperature, memory)
                 for some in self._parts(pivots, BATCH // c.branch.candidates):
                     echoed = branch(speaker, echoes["branch"], some, candidates=c.branch.candidates, seed=seed)
                     judged += judge.follow(echoed)
@@ -120,7 +121,8 @@ class Trainer:
         self._demand(groups, users)
         with clock.phase("update"):
             result = learning.apply(self.optimizer, self.replay(number))
-            self._follow()
+            if c.teacher.kind == "ema":
+                self.teacher.follow(self.policy, c.teacher.decay)
         calls, missing = (sum(some.calls for some in users.values()), sum(some.missing for some in users.values()))
         metrics = {
             **step_metrics(dialogues, groups),
@@ -155,16 +157,9 @@ class Trainer:
         missing = sum(group.feedback is None for group in judged)
         demand("verdicts of a step", missing=missing, asked=len(judged), limit=limit)
 
-    def _speaker(self, temperature: float) -> PolicySpeaker:
-        return PolicySpeaker(self.policy, self.config.policy.system_prompt, self.config.policy.max_tokens, temperature)
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Let an EMA teacher follow the policy."""
-        if self.config.teacher.kind == "ema":
-            weights = zip(self.teacher.model.parameters(), self.policy.model.parameters(), strict=True)
-            for theirs, mine in weights:
-                theirs.lerp_(mine, 1 - self.config.teacher.decay)
+    def _speaker(self, temperature: float, memory: Memory | None = None) -> PolicySpeaker:
+        c = self.config.policy
+        return PolicySpeaker(self.policy, c.system_prompt, c.max_tokens, temperature, memory)
 
 
 def _cut_short(dialogues: Sequence[Dialogue], turns: int) -> float:

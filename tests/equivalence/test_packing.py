@@ -221,7 +221,7 @@ def test_gradient_checkpointing_changes_nothing(make_model: Make) -> None:
 @pytest.mark.parametrize(
     ("model_type", "options", "reason"),
     [
-        ("mistral", {}, "mistral is not one of"),
+        ("mistral", {}, "MistralForCausalLM is not one of"),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}, "sliding-window"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "dynamic"),
         ("llama", {"attention_dropout": 0.1}, "dropout"),

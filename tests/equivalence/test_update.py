@@ -20,7 +20,7 @@ from rapo.models.scratch import new_policy
 from rapo.optimize import update as room
 from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup
 from rapo.optimize.optimizer import Optimizer
-from rapo.optimize.packing import PackedGroup, Segment, plain_logits
+from rapo.optimize.packing import PackedGroup, Segment, completion_logits, plain_logits, scored_ids
 from rapo.optimize.render import Example
 from rapo.optimize.update import Gradient, Hybrid, UpdateResult, update
 from rapo.parts import Parts
@@ -360,7 +360,7 @@ def test_chunks_of_the_vocabulary_change_nothing(
 ) -> None:
     numbers, options = replace(NUMBERS, kl=0.1, top_k=top_k), {"teacher": teacher, "reference": teacher}
     want, one = gradient(policy, groups(), numbers, **options)
-    monkeypatch.setattr(room, "CHUNK_BYTES", 4 * 300 * 3)
+    monkeypatch.setitem(room.CHUNK_BYTES, "cpu", 4 * 300 * 3)
     got, two = gradient(policy, groups(), numbers, **options)
     assert_same(got, want, 1e-6)
     assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
@@ -406,3 +406,83 @@ def test_under_autocast_the_update_sees_the_policy_that_sampled(policy: Policy) 
     policy.autocast = False
     _, other = gradient(policy, [TrainingGroup(prompt, replies)], numbers)
     assert same.metrics["approx_kl"] < 0.5 * other.metrics["approx_kl"]
+
+
+def test_every_term_against_the_plain_formula(policy: Policy, teacher: Policy) -> None:
+    # macro, 0.1 KL to the reference (k3, temperature of sampling), 0.5 replay; with kl > 0 the tied group counts.
+    numbers = replace(NUMBERS, micro=0, kl=0.1)
+    total, tokens = torch.zeros((), dtype=torch.float64), sum(len(r.ids) for g in groups()[:5] for r in g.ranked)
+    distances = 0.0
+    for group in groups()[:5]:
+        for reply in group.ranked:
+            row = [PackedGroup(group.prompt, (Segment(reply.ids),))]
+            mine, theirs = (
+                (plain_logits(each.model, row) / 0.9).log_softmax(-1)[range(len(reply.ids)), list(reply.ids)]
+                for each in (policy, teacher)
+            )
+            ratio = (mine - torch.tensor(reply.old_logps)).exp()
+            gain = torch.minimum(ratio * reply.advantage, ratio.clamp(0.8, 1.28) * reply.advantage)
+            gap = theirs.detach() - mine
+            distance = gap.exp() - 1 - gap
+            distances += float(distance.detach().sum())
+            total = total + (-gain + 0.1 * distance).sum() / tokens
+    learnt = [(example, i) for example in REPLAY for i, learn in enumerate(example.learn) if learn]
+    for example, i in learnt:
+        logits = policy.model(torch.tensor([example.ids])).logits[0, i - 1]
+        total = total - 0.5 * logits.log_softmax(-1)[example.ids[i]] / len(learnt)
+    total.backward()
+    want = torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()])
+    policy.model.zero_grad(set_to_none=True)
+    got, result = gradient(policy, groups(), numbers, reference=teacher, replay=REPLAY)
+    assert_same(got, want, 1e-5)
+    assert result.metrics["reference_kl"] == pytest.approx(distances / tokens, rel=1e-5)
+
+
+def test_distance_to_the_start_by_hand(policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(room.CHUNK_BYTES, "cpu", 4 * 300 * 3)
+    total, tokens = 0.0, 0
+    for group in groups()[:3]:
+        for reply in group.ranked:
+            row = [PackedGroup(group.prompt, (Segment(reply.ids),))]
+            mine, theirs = (
+                plain_logits(each.model, row).log_softmax(-1)[range(len(reply.ids)), list(reply.ids)]
+                for each in (policy, teacher)
+            )
+            total += float(((theirs - mine).exp() - 1 - (theirs - mine)).detach().sum())
+            tokens += len(reply.ids)
+    assert room.kl_to(teacher, policy, groups()[:3]) == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_what_is_lacking_is_an_error(policy: Policy, teacher: Policy) -> None:
+    with pytest.raises(ValueError, match="a distance to the reference needs one"):
+        gradient(policy, groups(), replace(NUMBERS, kl=0.1), teacher=teacher)
+    one = sample(teacher, [SampleRequest((5, 6), (1,))], max_tokens=4, temperature=1.0, record_top_k=0)[0][0]
+    mixed = (TaughtReply(one.completion.token_ids, one.teacher), TaughtReply((7, 8), feedback=(9,)))
+    with pytest.raises(ValueError, match="some taught replies are recorded"):
+        gradient(policy, [TrainingGroup((5, 6), (), mixed)], teacher=teacher)
+
+
+def test_autocast_reaches_every_product(policy: Policy) -> None:
+    policy.model.float()
+    policy.autocast, found = True, []
+    layer = policy.model.model.layers[1].mlp.down_proj
+    hooks = [m.register_forward_hook(lambda _, __, out: found.append(out.dtype)) for m in (layer, policy.model.lm_head)]
+    prompt = (5, 6, 7)
+    written = sample(policy, [SampleRequest(prompt, (1, 2))], max_tokens=2, temperature=1.0)[0]
+    replies = tuple(RankedReply(o.completion.token_ids, o.completion.logps, (-1.0) ** i) for i, o in enumerate(written))
+    gradient(policy, [TrainingGroup(prompt, replies)], replace(NUMBERS, micro=0), replay=REPLAY)
+    for hook in hooks:
+        hook.remove()
+    assert len(found) > 6 and set(found) == {torch.bfloat16}
+
+
+def test_in_bfloat16_the_ratio_is_one_where_nothing_has_changed(policy: Policy) -> None:
+    policy.model.bfloat16()
+    prompt, numbers = (5, 6, 7, 8), replace(NUMBERS, micro=0, temperature=1.0)
+    ids = [(9, 10, 11, 12), (30, 31, 32, 33, 34)]
+    rows = [PackedGroup(prompt, tuple(map(Segment, ids)))]
+    with torch.no_grad():
+        logps = room.token_logps(completion_logits(policy.model, rows, packed=True), scored_ids(rows)).tolist()
+    replies = (RankedReply(ids[0], tuple(logps[:4]), 1.0), RankedReply(ids[1], tuple(logps[4:]), -1.0))
+    _, result = gradient(policy, [TrainingGroup(prompt, replies)], numbers)
+    assert result.metrics["ratio"] == pytest.approx(1, abs=1e-6)

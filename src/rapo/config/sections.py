@@ -46,7 +46,9 @@ class Run(Section):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the policy computes")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the weights")
     autocast: bool = Field(default=False, description="multiply matrices in bfloat16, whatever the weights are")
-    checkpointing: bool = Field(default=False, description="compute activations twice: less memory, the same result")
+    checkpointing: bool = Field(
+        default=False, description="compute activations twice (Llama, Qwen2, Qwen3): less memory, same result"
+    )
     cohort: Count = Field(default=16, description="dialogues in step with one another; fewer: less waiting in all")
 
 

@@ -29,6 +29,7 @@ _SAMPLE = 1024  # numbers of each base weight that the fingerprint looks at
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
+    "lora_bias": (False,),
     "init_lora_weights": (True, False, "gaussian", "orthogonal"),
     "modules_to_save": (),
     "trainable_token_indices": (),

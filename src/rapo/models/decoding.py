@@ -98,7 +98,7 @@ class Decoding:
     def select(self, keep_R: Tensor) -> None:
         """See :class:`Engine`."""
         kept = keep_R.tolist()
-        self._remember(set(range(len(self._rows))).difference(kept))
+        self._remember(sorted(set(range(len(self._rows))).difference(kept)))
         self._rows = [self._rows[r] for r in kept]
         self._own.select(keep_R)
         self._contexts.select(self._seats.select(keep_R))
@@ -180,8 +180,9 @@ class Decoding:
 
     def _remember(self, rows: Iterable[int]) -> None:
         """Keep the encoding of these rows, all but the token that each wrote last."""
-        if self._memory is None:
+        if self._memory is None or not any(prompt.kept for prompt in self._rows):
             return
+        written_RT = torch.stack(self._written, dim=1).tolist() if self._written else [[]] * len(self._rows)
         for r in rows:
             prompt = self._rows[r]
             if prompt.talk is not None and prompt.kept:
@@ -190,8 +191,7 @@ class Decoding:
                     for layer in range(self._model.config.num_hidden_layers)
                 )
                 layers = [(torch.cat(keys, dim=1), torch.cat(values, dim=1)) for keys, values in parts]
-                written = [int(ids_R[r]) for ids_R in self._written]
-                self._memory.keep(prompt.talk, (*prompt.ids, *written), layers)
+                self._memory.keep(prompt.talk, (*prompt.ids, *written_RT[r]), layers)
 
 
 def _causal(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

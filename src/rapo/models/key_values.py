@@ -80,8 +80,11 @@ class Contexts:
         if len(places) == len(self.lengths):
             return
         self.lengths = [self.lengths[c] for c in places]
-        self._layers = [(keys[places], values[places]) for keys, values in self._layers]
-        self._mask = None if self._mask is None else self._mask[places]
+        longest = max(self.lengths)
+        # Layer by layer, so that what goes is free before the next one is copied.
+        for layer, (keys, values) in enumerate(self._layers):
+            self._layers[layer] = keys[places, :, :longest], values[places, :, :longest]
+        self._mask = None if self._mask is None else self._mask[places, :longest]
 
 
 class Own:
@@ -132,7 +135,8 @@ class Own:
     def select(self, keep_R: Tensor) -> None:
         """Keep the rows ``keep_R`` only."""
         self.rests = [self.rests[r] for r in keep_R.tolist()]
-        self._layers = [(keys[keep_R], values[keep_R]) for keys, values in self._layers]
+        for layer, (keys, values) in enumerate(self._layers):
+            self._layers[layer] = keys[keep_R], values[keep_R]
         self._mask = None if self._mask is None else self._mask[keep_R]
 
 

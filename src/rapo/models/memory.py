@@ -24,7 +24,9 @@ class Kept:
 
 
 class Memory:
-    """Encodings by the name of a talk, the newest of each; the oldest go when there are too many bytes.
+    """Encodings by the name of a talk, the newest of each; when it is full, no other talk is taken in.
+
+    Talks come round in turn, so that letting the oldest go would let each go just before it is wanted.
 
     It holds for one set of weights: make a new one after every update. A wrong name costs time and nothing else, since
     only what the tokens have in common is used.
@@ -43,16 +45,12 @@ class Memory:
 
     def keep(self, talk: str, ids: Sequence[int], layers: Layers) -> None:
         """Keep this instead of what was kept of the talk; ``layers`` may be shorter than ``ids``."""
-        self._drop(talk)
+        before = self._talks.pop(talk, None)
+        self._bytes -= before.size if before else 0
         kept = Kept(tuple(ids[: layers[0][0].shape[1]]), layers)
-        self._talks[talk] = kept
-        self._bytes += kept.size
-        while self._bytes > self._most:
-            self._drop(next(iter(self._talks)))
-
-    def _drop(self, talk: str) -> None:
-        if (kept := self._talks.pop(talk, None)) is not None:
-            self._bytes -= kept.size
+        if self._bytes + kept.size <= self._most:
+            self._talks[talk] = kept
+            self._bytes += kept.size
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -107,9 +107,7 @@ def packed_scores(model: PreTrainedModel, groups: Sequence[PackedGroup]) -> Scor
         ModelError: the model cannot run packed groups.
     """
     if reason := obstacle(model):
-        raise ModelError(
-            "this model cannot share prefixes between replies", got=reason, fix="turn packing off for this run"
-        )
+        raise ModelError("this model cannot share prefixes between replies", got=reason, fix="give it ordinary rows")
     layout = lay_out(groups, model.device)
     attention = SharedPrefix(layout.spans, model.device, model.config.num_hidden_layers - 1)
     states_ME = decode(model, layout.ids, layout.positions, attention, attention.matter)

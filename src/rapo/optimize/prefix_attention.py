@@ -60,7 +60,9 @@ class SharedPrefix:
         ends = [torch.arange(span.start + span.prefix - 1, span.start + span.length) for span in spans]
         self.matter, self._last_layer = torch.cat(ends).to(device), last_layer
         self._flex = _FlexMasks(spans, self.matter) if device.type == "cuda" else None
-        self._passes = tuple(_all_passes(spans, device)), tuple(_last_passes(spans, device))
+        self._passes: tuple[tuple[_Pass, ...], ...] = ()
+        if self._flex is None:
+            self._passes = tuple(_all_passes(spans, device)), tuple(_last_passes(spans, device))
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[T, H, D], [T, K, D], [T, K, D] to [T, H, D]; in the last layer [M, H, D] to [M, H, D]."""

@@ -1,7 +1,7 @@
 """Step 6: the scalar-verbal hybrid update, L = macro L_macro + micro L_micro (+ kl L_kl + replay L_replay).
 
-The output layer and all losses are computed in chunks of tokens, so the memory they take depends on neither the number
-of tokens nor the length of prompts.
+The output layer and the losses of both terms are computed in chunks of tokens, so what they hold depends on neither the
+number of tokens nor the length of prompts.
 
 Shape suffixes: N scored tokens of one term in the order group, segment, token; n tokens of a chunk; V vocabulary; B
 buckets; E width of the states that the output layer reads.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +28,8 @@ from rapo.optimize.packing import PackedGroup, Scores, scored_ids, scores
 from rapo.optimize.render import Example
 from rapo.optimize.sft import batch_loss
 
-CHUNK_BYTES = 1 << 26  # of one chunk's logits; the losses hold a few tensors of that size at a time
+# Of one chunk's logits; the losses hold a few tensors of that size at a time. A GPU needs larger products.
+CHUNK_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ class Gradient:
         self._known, self._tokens = tokens, Counter[str]()
         self._parameters = [each for each in policy.model.parameters() if each.requires_grad]
         self._verbal: list[Tensor | None] = [None] * len(self._parameters)
-        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._sums: defaultdict[str, Tensor | float] = defaultdict(float)
+        if numbers.kl > 0 and reference is None:
+            raise ValueError("a distance to the reference needs one")
         self._divergences: list[list[float]] = []
 
     def add(self, groups: Sequence[TrainingGroup]) -> None:
@@ -149,7 +152,7 @@ class Gradient:
             )
         optimizer.step()
         term = {name: "micro" if name == "divergence" else "macro" for name in self._sums}
-        result.metrics |= {name: total / self._tokens[term[name]] for name, total in self._sums.items()}
+        result.metrics |= {name: float(total) / self._tokens[term[name]] for name, total in self._sums.items()}
         counts = {"macro_tokens": self._tokens["macro"], "micro_tokens": self._tokens["micro"]}
         result.metrics |= counts | {"gradient_norm": float(norm)}
         return result
@@ -186,30 +189,29 @@ class Gradient:
         found = _scores(self._policy, [row for row in rows if row.segments])
         ranked_N = kinds(groups).to(found.states.device)
         ids_N = scored_ids(rows).to(found.states.device)
-        states, flowing = [], []
+        # Both terms go down to the states chunk by chunk, and together through the decoder once.
+        gradient = torch.zeros_like(found.states)
+        gaps = torch.zeros(0)
         for term, mine_N in (("macro", ranked_N), ("micro", ~ranked_N)):
-            states.append(found.states[mine_N])
-            # A leaf between output layer and decoder collects the gradient of all chunks, and goes through once.
-            flowing.append(states[-1].detach().requires_grad_())
-            if not len(flowing[-1]):
-                continue
-            add = self._add_macro if term == "macro" else self._add_micro
-            gaps = add(groups, Scores(flowing[-1], found.project), ids_N[mine_N], divisors[term])
-        used = [(state, leaf.grad) for state, leaf in zip(states, flowing, strict=True) if leaf.grad is not None]
-        torch.autograd.backward([state for state, _ in used], [gradient for _, gradient in used])
-        if ranked_N.all():
-            return [[] for _ in groups]
+            if mine_N.any():
+                student = _Student(found.states.detach()[mine_N], found.project, self._policy)
+                if term == "macro":
+                    self._add_macro(groups, student, ids_N[mine_N], divisors[term])
+                else:
+                    gaps = self._add_micro(groups, student, divisors[term])
+                gradient[mine_N] = student.gradient
+        found.states.backward(gradient)
         pieces = iter(gaps.split([len(reply.ids) for group in groups for reply in group.taught]))
         return [[float(next(pieces).mean()) for _ in group.taught] for group in groups]
 
-    def _add_macro(self, groups: Sequence[TrainingGroup], student: Scores, ids_N: Tensor, divisor: int) -> Tensor:
-        """Backward of the rank term, and of the distance to the reference, down to ``student.states``."""
+    def _add_macro(self, groups: Sequence[TrainingGroup], student: _Student, ids_N: Tensor, divisor: int) -> None:
+        """Backward of the rank term, and of the distance to the reference, down to the student's states."""
         numbers, replies = self._numbers, [reply for group in groups for reply in group.ranked]
-        old_N = torch.tensor([logp for reply in replies for logp in reply.old_logps]).to(student.states)
-        advantage_N = torch.tensor([reply.advantage for reply in replies for _ in reply.ids]).to(student.states)
+        old_N = torch.tensor([logp for reply in replies for logp in reply.old_logps]).to(ids_N.device)
+        advantage_N = torch.tensor([reply.advantage for reply in replies for _ in reply.ids]).to(ids_N.device)
         reference = None if self._reference is None else _seen_by(self._reference, ranked_rows(groups))
-        for chunk in _chunks(student, self._policy):
-            size, logits = len(ids_N[chunk]), student.project(student.states[chunk])
+        for chunk, logits in student.chunks():
+            size = len(logits)
             logps_nV = log_probabilities(logits, temperature=numbers.temperature)
             logp_n = logps_nV.gather(-1, ids_N[chunk, None]).squeeze(-1)
             loss, metrics = grpo(
@@ -230,29 +232,54 @@ class Gradient:
             metrics["entropy"] = entropy(logps_nV).mean()
             (loss * (size / divisor)).backward()
             self._note(metrics, size)
-        return ids_N
 
-    def _add_micro(self, groups: Sequence[TrainingGroup], student: Scores, ids_N: Tensor, divisor: int) -> Tensor:
-        """Backward of the verbal term down to ``student.states``; the divergence of each token [N]."""
+    def _add_micro(self, groups: Sequence[TrainingGroup], student: _Student, divisor: int) -> Tensor:
+        """Backward of the verbal term down to the student's states; the divergence of each token [N], on the CPU."""
         teacher = _Teacher([reply for group in groups for reply in group.taught], self._numbers.top_k)
         if not teacher.recorded:
             if self._teacher is None:
                 raise ValueError("taught replies without recorded distributions need a teacher")
             teacher.scores = _seen_by(self._teacher, [group.told() for group in groups if group.taught])
         gaps = []
-        for chunk in _chunks(student, self._policy):
-            size, logits = len(ids_N[chunk]), student.project(student.states[chunk])
+        for chunk, logits in student.chunks():
+            size = len(logits)
             theirs_nB, ids_nK = teacher.logps(chunk, logits)
             mine_nB = logits if ids_nK is None else bucket(logits, ids_nK)
             loss, metrics = DIVERGENCES[self._numbers.divergence](mine_nB, theirs_nB, token_count=size)
             gaps.append(metrics.pop("gap_N"))
             (self._numbers.micro * loss * (size / divisor)).backward()
             self._note(metrics, size)
-        return torch.cat(gaps)
+        return torch.cat(gaps).cpu()
 
     def _note(self, metrics: dict[str, Tensor], size: int) -> None:
+        # Kept as tensors until the end: reading one makes a GPU wait.
         for name, value in metrics.items():
-            self._sums[name] += float(value) * size
+            self._sums[name] = self._sums[name] + value.double() * size
+
+
+class _Student:
+    """What the policy says, chunk by chunk, and the gradient that comes back.
+
+    Args:
+        states: [N, E] of one term's tokens, cut off from the decoder.
+        project: states to logits.
+        policy: whose vocabulary it is.
+
+    Attributes:
+        gradient: [N, E] by the states of the chunks that losses have been taken back from.
+    """
+
+    def __init__(self, states: Tensor, project: Callable[[Tensor], Tensor], policy: Policy) -> None:
+        self._states, self._project, self._policy = states, project, policy
+        self.gradient = torch.zeros_like(states)
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Which tokens, and their logits [n, V]; take the backward pass of a chunk before the next one."""
+        for chunk in _chunks(len(self._states), self._policy):
+            leaf = self._states[chunk].requires_grad_()
+            yield chunk, self._project(leaf)
+            if leaf.grad is not None:
+                self.gradient[chunk] = leaf.grad
 
 
 @dataclass(slots=True)
@@ -265,8 +292,11 @@ class _Teacher:
 
     @property
     def recorded(self) -> bool:
-        """Whether the distributions were recorded."""
-        return any(reply.teacher is not None for reply in self.replies)
+        """Whether the distributions were recorded; raises ValueError when some were and others were not."""
+        found = {reply.teacher is not None for reply in self.replies}
+        if len(found) > 1 or len({reply.teacher.ids is None for reply in self.replies if reply.teacher}) > 1:
+            raise ValueError("the distributions of some taught replies are recorded and others' are not, or otherwise")
+        return found == {True}
 
     def logps(self, chunk: slice, like: Tensor) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities [n, B] of a chunk's tokens, and the ids [n, K] they are bucketed by (None: all tokens)."""
@@ -290,11 +320,13 @@ def kl_to(start: Policy, policy: Policy, groups: Sequence[TrainingGroup]) -> flo
     if not rows:
         return math.nan
     policy.model.eval()
-    ids_N, total = scored_ids(rows).to(policy.device), 0.0
-    mine, theirs = _scores(policy, rows), _scores(start, rows)
-    for chunk in _chunks(mine, policy):
-        pair = [token_logps(each.project(each.states[chunk]), ids_N[chunk]) for each in (mine, theirs)]
-        total += float(reference_kl(*pair, token_count=len(ids_N))[0])
+    total, count = 0.0, sum(len(segment.ids) for row in rows for segment in row.segments)
+    for row in rows:
+        ids_N = scored_ids([row]).to(policy.device)
+        mine, theirs = _scores(policy, [row]), _scores(start, [row])
+        for chunk in _chunks(len(ids_N), policy):
+            pair = [token_logps(each.project(each.states[chunk]), ids_N[chunk]) for each in (mine, theirs)]
+            total += float(reference_kl(*pair, token_count=count)[0])
     return total
 
 
@@ -314,11 +346,11 @@ def _seen_by(other: Policy, rows: Sequence[PackedGroup]) -> Scores:
     return _scores(other, rows)
 
 
-def _chunks(scores: Scores, policy: Policy) -> Iterator[slice]:
+def _chunks(tokens: int, policy: Policy) -> Iterator[slice]:
     """Tokens whose logits take at most ``CHUNK_BYTES`` in float32."""
     vocabulary = policy.model.get_output_embeddings().weight.shape[0]
-    size = max(1, CHUNK_BYTES // (4 * vocabulary))
-    for start in range(0, len(scores.states), size):
+    size = max(1, CHUNK_BYTES[policy.device.type] // (4 * vocabulary))
+    for start in range(0, tokens, size):
         yield slice(start, start + size)
 
 
