@@ -152,7 +152,7 @@ class Overlap:
         if error is not None:
             self.fail(error)
         for pool in self._pools:
-            pool.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
+            pool.shutdown(wait=kind is None or issubclass(kind, Exception))
 
 
 class Desk(Protocol[Q, A]):
