@@ -47,6 +47,8 @@ class Run(Section):
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the weights")
     autocast: bool = Field(default=False, description="multiply matrices in bfloat16, whatever the weights are")
     checkpointing: bool = Field(
+        default=False, description="compute activations twice (Llama, Qwen2, Qwen3): less memory, same result"
+    )
     cohort: Count = Field(default=16, description="replies that wait for each other's echoes; fewer: less waiting")
 
 
