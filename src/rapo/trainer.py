@@ -11,7 +11,7 @@ from typing import TypeVar
 from rapo.config import RunConfig
 from rapo.hindsight.feedback import RewardModel, give_feedback
 from rapo.hindsight.selection import select_pivotal
-from rapo.interact.play import branch, talk
+from rapo.interact.play import Echoes, branch, talk
 from rapo.interact.users import UserSimulator
 from rapo.learning import Learning, numbers
 from rapo.missing import CountingUsers, demand
@@ -29,6 +29,7 @@ from rapo.types import Dialogue, Group
 T = TypeVar("T")
 
 BATCH = 64  # replies that the sampler writes together, so that parts of fewer would take longer in all
+MEMORY = 1 << 30  # bytes for what is encoded of the talks of a step
 PHASES = ("play", "branch", "judge", "correct", "update", IDLE)
 
 
@@ -93,13 +94,8 @@ class Trainer:
         with Overlap(clock) as overlap:
             echoes = {phase: overlap.desk(phase, some.react, some.concurrency) for phase, some in users.items()}
             judge = overlap.desk("judge", partial(self._judge, seed), concurrency(self.judge))
-            # A talk's encoding serves its next turns and its branches; after the update it is worth nothing.
-            memory = Memory()
             with clock.phase("play"):
-                speaker = self._speaker(c.play.temperature, memory)
-                cohorts = self._parts(self.users.scenarios(c.play.dialogues, seed), c.run.cohort)
-                talks = [talk(speaker, echoes["play"], some, turns=c.play.turns, seed=seed) for some in cohorts]
-                dialogues = [dialogue for some in overlap.weave(talks) for dialogue in some]
+                dialogues, memory = self._play(overlap, echoes["play"], seed)
             pivots = select_pivotal(
                 dialogues, share=c.select.share, per_dialogue=c.select.per_dialogue, floor=c.select.floor
             )
@@ -135,6 +131,18 @@ class Trainer:
         }
         advantages = [lesson.advantages for lesson in learning.lessons]
         return Step(number, dialogues, groups, advantages, result.divergences, metrics)
+
+    def _play(self, overlap: Overlap, echoes: Echoes, seed: int) -> tuple[list[Dialogue], Memory]:
+        """The dialogues, and what is encoded of them."""
+        c = self.config
+        cohorts = self._parts(self.users.scenarios(c.play.dialogues, seed), c.run.cohort)
+        # A share for each: which talks there is no room for, and are encoded anew, is no matter of who comes first.
+        memories = [Memory(MEMORY // len(cohorts)) for _ in cohorts]
+        talks = [
+            talk(self._speaker(c.play.temperature, memory), echoes, some, turns=c.play.turns, seed=seed)
+            for some, memory in zip(cohorts, memories, strict=True)
+        ]
+        return [dialogue for some in overlap.weave(talks) for dialogue in some], Memory.of(memories)
 
     def _judge(self, seed: int, groups: Sequence[Group]) -> list[Group]:
         return give_feedback(groups, self.judge, permutations=self.config.judge.permutations, seed=seed)

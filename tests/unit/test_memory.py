@@ -26,5 +26,13 @@ def test_when_it_is_full_no_other_talk_is_taken_in() -> None:
     assert [memory.find(talk) is not None for talk in "abc"] == [False, True, True]
 
 
+def test_memories_of_other_talks_are_read_as_one() -> None:
+    one, other = Memory(), Memory()
+    one.keep("a", range(4), layers(4))
+    other.keep("b", range(3), layers(3))
+    whole = Memory.of([one, other])
+    assert [whole.find(talk) for talk in "abc"] == [one.find("a"), other.find("b"), None]
+
+
 def test_what_two_sequences_have_in_common() -> None:
     assert [common((1, 2, 3), other) for other in ((1, 2, 4), (1, 2, 3, 4), (1,), (), (2, 2, 3))] == [2, 3, 1, 0, 0]

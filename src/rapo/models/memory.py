@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -38,6 +38,14 @@ class Memory:
     def __init__(self, most: int = 1 << 30) -> None:
         self._most, self._bytes = most, 0
         self._talks: dict[str, Kept] = {}
+
+    @classmethod
+    def of(cls, memories: Iterable[Memory]) -> Memory:
+        """Everything that some memories hold, each of talks of its own; as full as they are."""
+        whole = cls(0)
+        for memory in memories:
+            whole._talks |= memory._talks
+        return whole
 
     def find(self, talk: str) -> Kept | None:
         """What is kept of a talk."""
