@@ -89,7 +89,7 @@ class _Users:
     """Users whose scenarios and reactions are as many as asked for, and whose states lie on their scales."""
 
     def __init__(self, users: UserSimulator, label: str) -> None:
-        self._users, self._label = users, label
+        self._users, self._label, self.concurrency = users, label, _threads(users, label)
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         found = _run(self._label, lambda: list(self._users.scenarios(count, seed)))
@@ -133,10 +133,18 @@ class _Judge:
     """A judge whose failures are one line; its verdicts are looked at where every judge's are."""
 
     def __init__(self, judge: RewardModel, label: str) -> None:
-        self._judge, self._label = judge, label
+        self._judge, self._label, self.concurrency = judge, label, _threads(judge, label)
 
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict | None]:
         return _run(self._label, lambda: list(self._judge.judge(requests)))
+
+
+def _threads(part: object, label: str) -> int:
+    """How many threads may ask the part at once; 0 where it says nothing."""
+    found = getattr(part, "concurrency", 0)
+    if not isinstance(found, int) or found < 0:
+        raise ConfigError(f"{label}: its concurrency is no number of threads", got=found, expected="0 or more")
+    return found
 
 
 def _run(label: str, act: Callable[[], T]) -> T:

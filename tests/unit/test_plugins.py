@@ -12,6 +12,7 @@ import pytest
 from rapo import plugins
 from rapo.errors import BudgetError, ConfigError
 from rapo.hindsight.feedback import Verdict, give_feedback
+from rapo.overlap import concurrency
 from rapo.types import (
     Candidate,
     Completion,
@@ -70,6 +71,23 @@ def message(act: Callable[[], object]) -> str:
         act()
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+class Wide(Given):
+    """Says from how many threads it may be asked."""
+
+    def __init__(self, concurrency: Any) -> None:
+        super().__init__()
+        self.concurrency = concurrency
+
+
+@pytest.mark.parametrize(("make", "key"), [(plugins.users, "users.kind"), (plugins.judge, "judge.kind")])
+def test_how_many_threads_may_ask_it_is_its_own_word(make: Callable[..., Any], key: str) -> None:
+    wide = f"{__name__}:Wide"
+    assert (concurrency(make(ME, {})), concurrency(make(wide, {"concurrency": 3}))) == (0, 3)
+    for wrong in ("many", -1, 2.0):
+        told = f"{key}={wide}: its concurrency is no number of threads; got {wrong}; expected 0 or more"
+        assert message(lambda wrong=wrong: make(wide, {"concurrency": wrong})).startswith(told)  # type: ignore[misc]
 
 
 def test_an_attribute_error_at_import_is_told(own):
