@@ -208,9 +208,9 @@ def root(
 
 def main() -> None:
     """Run the command line; user errors end in one line and exit code 2, Ctrl-C in one line and 130."""
-    # Threads that spin while they wait take the time of those they wait for: on a machine that others use too, two
-    # threads were ten times slower than one.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads spin for long while they wait, and take the time of those they wait for: on a machine that others use too,
+    # two threads were ten times slower than one. Not spinning at all costs more on a quiet one than it saves.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     for stream in (sys.stdout, sys.stderr):
         # A model may write what the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
