@@ -115,7 +115,8 @@ class FaultServer:
         slow: seconds that a hanging or dripping answer stays open.
         retry_after: what ``429-after`` asks for.
         hits: every attempt received in full, in order.
-        busiest: most attempts under way at once.
+        under_way: attempts that are being answered.
+        busiest: most of them at once.
         connections: how many were opened.
     """
 
@@ -132,6 +133,7 @@ class FaultServer:
     fault_counts: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     count: int = 0
+    under_way: int = 0
     busiest: int = 0
     connections: int = 0
 
@@ -142,7 +144,7 @@ class FaultServer:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
-        self._under_way, self._seen = 0, Counter[str]()
+        self.under_way, self._seen = 0, Counter[str]()
         self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
         self.port = self._server.sockets[0].getsockname()[1]
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -191,8 +193,8 @@ class FaultServer:
         fault = self.faults(self._seen[mark], body)
         self._seen[mark] += 1
         self._note(body, headers, fault)
-        self._under_way += 1
-        self.busiest = max(self.busiest, self._under_way)
+        self.under_way += 1
+        self.busiest = max(self.busiest, self.under_way)
         try:
             if fault is None or fault in CONTENT:
                 await asyncio.sleep(self.delay(body) if callable(self.delay) else self.delay)
@@ -202,7 +204,7 @@ class FaultServer:
                 return _write(writer, 200, json.dumps(self._completion(body, CONTENT.get(fault or ""))))
             return await self._fail(fault, headers, body, writer)
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
 
     def _note(self, body: Body, headers: dict[str, str], fault: str | None) -> None:
         self.count += 1

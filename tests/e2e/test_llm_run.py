@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,7 +51,7 @@ def settings(
     server: FaultServer, scenarios: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[str]]:
     monkeypatch.setenv("RAPO_TEST_KEY", SECRET)
-    server.faults, server.count = never, 0
+    server.faults, server.delay, server.count = never, 0.0, 0
     server.hits.clear()
 
     def make(*more: str) -> list[str]:
@@ -190,6 +194,25 @@ def test_a_budget_stops_before_it_is_exceeded_and_a_larger_one_goes_on(server, s
     assert again.code == 0, again
     assert everything(run) == everything(whole)
     assert attempts(run / "journal.sqlite") == server.count
+
+
+def test_an_interrupted_run_waits_for_no_answer_and_goes_on(server, settings, whole, tmp_path):
+    run, half, gone = tmp_path / "run", attempts(whole / "journal.sqlite") // 2, threading.Event()
+    server.count, server.delay = 0, lambda body: 60.0 if server.count > half and not gone.is_set() else 0.0
+
+    def press_ctrl_c() -> None:
+        while server.under_way < 2:
+            time.sleep(0.01)
+        gone.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press_ctrl_c, daemon=True).start()
+    began = time.monotonic()
+    patient = [f"models.{name}.timeout=60" for name in ("ann", "bob", "judge", "rater")]
+    assert run_rapo("train", DEMO, f"run.dir={run}", *settings(*patient)).code == 130
+    assert time.monotonic() - began < 50
+    assert run_rapo("resume", run).code == 0
+    assert everything(run) == everything(whole)
 
 
 def test_resume_changes_no_key_that_decides_a_result(whole):

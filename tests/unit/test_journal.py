@@ -295,6 +295,24 @@ def test_a_damaged_file_is_one_line(tmp_path):
             look()
 
 
+def test_a_journal_may_be_closed_while_others_use_it(tmp_path):
+    code = (
+        "import sys, threading, time; from pathlib import Path; from rapo.models.journal import Journal\n"
+        "def use(journal):\n"
+        "    try:\n"
+        "        while True: journal.release(['x']), journal.answer('x')\n"
+        "    except Exception: pass\n"
+        "for i in range(10):\n"
+        "    journal = Journal(Path(sys.argv[1]) / f'{i}.sqlite')\n"
+        "    threads = [threading.Thread(target=use, args=(journal,)) for _ in range(4)]\n"
+        "    for thread in threads: thread.start()\n"
+        "    time.sleep(0.01); journal.close()\n"
+        "    for thread in threads: thread.join()\n"
+    )
+    # SQLite takes the whole process with it.
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 0
+
+
 class Interrupted:
     """A database in the middle of whose next command somebody presses Ctrl-C."""
 

@@ -137,8 +137,9 @@ class Journal:
         self._bury()
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+        """Close the file; SQLite must not be in the middle of something for another thread."""
+        with self._lock:
+            self._db.close()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
