@@ -44,6 +44,7 @@ TINY = (
     *("sft.practice=20", "sft.dialogues=100", "sft.corrections=50", "sft.batch_tokens=384", "sft.lr=0.02"),
     *("teacher.replay=0", "train.steps=2", "train.save_every=1", "play.dialogues=3", "play.turns=2"),
     *("branch.candidates=3", "eval.dialogues=2", "eval.turns=1", "eval.bootstrap=50"),
+    "run.cohort=1",  # so that parts of a step take turns
 )
 
 
