@@ -106,7 +106,8 @@ class Trainer:
                     echoed = branch(speaker, echoes["branch"], some, candidates=c.branch.candidates, seed=seed)
                     judged += judge.follow(echoed)
             hybrid = numbers(c, number)
-            teacher = Teacher(c, self.teacher, self._speaker(1.0), seed, c.correct.per_group if hybrid.micro > 0 else 0)
+            written = c.correct.per_group if hybrid.micro > 0 and c.update.along == "corrections" else 0
+            teacher = Teacher(c, self.teacher, self._speaker(1.0), seed, written)
             learning = Learning(c, hybrid, self.policy, self.start, teacher)
             with clock.phase("correct"):
                 parts = self._parts(judged, c.run.cohort // c.correct.per_group)

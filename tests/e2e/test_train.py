@@ -88,6 +88,8 @@ def test_every_variant_takes_a_step(train, start, override):
     assert missing <= MAY_BE_MISSING, missing
     assert all(math.isfinite(value) for value in row.values() if value is not None)
     assert row["step"] == 1
+    # Along the replies themselves, or with no weight on it, the verbal term has no use for corrections.
+    assert (row["corrections"] > 0) == (override not in ("update.along=own", "update.micro=0"))
     assert weights(run / "checkpoints" / "step-000001") != weights(start)
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
+from rapo.optimize.chunks import cut
 from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup, count, kinds, parts, ranked_rows
 from rapo.optimize.packing import Segment
-from rapo.optimize.update import _cut
 
 
 def group(prompt: int, ranked: int, taught: int = 0) -> TrainingGroup:
@@ -37,4 +37,4 @@ def test_rows_and_counts_by_hand() -> None:
 def test_rows_are_cut_from_pieces_without_joining_them_first() -> None:
     pieces = [torch.arange(0, 3), torch.arange(3, 4), torch.arange(4, 9)]
     for start, stop in ((0, 3), (0, 4), (2, 5), (3, 4), (5, 12), (0, 9)):
-        assert _cut(pieces, slice(start, stop)).tolist() == list(range(9))[start:stop]
+        assert cut(pieces, slice(start, stop)).tolist() == list(range(9))[start:stop]

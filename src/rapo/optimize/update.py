@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -21,15 +21,13 @@ from torch import Tensor
 from rapo.errors import RunError
 from rapo.models.decoder import obstacle
 from rapo.models.policy import Policy
-from rapo.optimize.lessons import TaughtReply, TrainingGroup, count, kinds, parts, ranked_rows
+from rapo.optimize.chunks import StudentLogits, TeacherLogps, chunks
+from rapo.optimize.lessons import TrainingGroup, count, kinds, parts, ranked_rows
 from rapo.optimize.losses import DIVERGENCES, bucket, entropy, grpo, log_probabilities, reference_kl, token_logps
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import PackedGroup, Scores, scored_ids, scores
 from rapo.optimize.render import Example
 from rapo.optimize.sft import batch_loss
-
-# Of one chunk's logits; the losses hold a few tensors of that size at a time. A GPU needs larger products.
-CHUNK_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +192,7 @@ class Gradient:
         gaps = torch.zeros(0)
         for term, mine_N in (("macro", ranked_N), ("micro", ~ranked_N)):
             if mine_N.any():
-                student = _Student(found.states.detach()[mine_N], found.project, self._policy)
+                student = StudentLogits(found.states.detach()[mine_N], found.project, self._policy)
                 if term == "macro":
                     self._add_macro(groups, student, ids_N[mine_N], divisors[term])
                 else:
@@ -204,7 +202,7 @@ class Gradient:
         pieces = iter(gaps.split([len(reply.ids) for group in groups for reply in group.taught]))
         return [[float(next(pieces).mean()) for _ in group.taught] for group in groups]
 
-    def _add_macro(self, groups: Sequence[TrainingGroup], student: _Student, ids_N: Tensor, divisor: int) -> None:
+    def _add_macro(self, groups: Sequence[TrainingGroup], student: StudentLogits, ids_N: Tensor, divisor: int) -> None:
         """Backward of the rank term, and of the distance to the reference, down to the student's states."""
         numbers, replies = self._numbers, [reply for group in groups for reply in group.ranked]
         old_N = torch.tensor([logp for reply in replies for logp in reply.old_logps]).to(ids_N.device)
@@ -233,9 +231,9 @@ class Gradient:
             (loss * (size / divisor)).backward()
             self._note(metrics, size)
 
-    def _add_micro(self, groups: Sequence[TrainingGroup], student: _Student, divisor: int) -> Tensor:
+    def _add_micro(self, groups: Sequence[TrainingGroup], student: StudentLogits, divisor: int) -> Tensor:
         """Backward of the verbal term down to the student's states; the divergence of each token [N], on the CPU."""
-        teacher = _Teacher([reply for group in groups for reply in group.taught], self._numbers.top_k)
+        teacher = TeacherLogps([reply for group in groups for reply in group.taught], self._numbers.top_k)
         if not teacher.recorded:
             if self._teacher is None:
                 raise ValueError("taught replies without recorded distributions need a teacher")
@@ -257,62 +255,6 @@ class Gradient:
             self._sums[name] = self._sums[name] + value.double() * size
 
 
-class _Student:
-    """What the policy says, chunk by chunk, and the gradient that comes back.
-
-    Args:
-        states: [N, E] of one term's tokens, cut off from the decoder.
-        project: states to logits.
-        policy: whose vocabulary it is.
-
-    Attributes:
-        gradient: [N, E] by the states of the chunks that losses have been taken back from.
-    """
-
-    def __init__(self, states: Tensor, project: Callable[[Tensor], Tensor], policy: Policy) -> None:
-        self._states, self._project, self._policy = states, project, policy
-        self.gradient = torch.zeros_like(states)
-
-    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Which tokens, and their logits [n, V]; take the backward pass of a chunk before the next one."""
-        for chunk in _chunks(len(self._states), self._policy):
-            leaf = self._states[chunk].requires_grad_()
-            yield chunk, self._project(leaf)
-            if leaf.grad is not None:
-                self.gradient[chunk] = leaf.grad
-
-
-@dataclass(slots=True)
-class _Teacher:
-    """What the teacher says at each taught token: recorded while it decoded, or from a forward of its own."""
-
-    replies: Sequence[TaughtReply]
-    top_k: int
-    scores: Scores | None = None
-
-    @property
-    def recorded(self) -> bool:
-        """Whether the distributions were recorded; raises ValueError when some were and others were not."""
-        found = {reply.teacher is not None for reply in self.replies}
-        if len(found) > 1 or len({reply.teacher.ids is None for reply in self.replies if reply.teacher}) > 1:
-            raise ValueError("the distributions of some taught replies are recorded and others' are not, or otherwise")
-        return found == {True}
-
-    def logps(self, chunk: slice, like: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Log-probabilities [n, B] of a chunk's tokens, and the ids [n, K] they are bucketed by (None: all tokens)."""
-        if self.scores is None:
-            told = [reply.teacher for reply in self.replies if reply.teacher is not None]
-            ids = [each.ids for each in told if each.ids is not None]
-            logps_nB = _cut([each.logps for each in told], chunk).to(like.device)
-            return logps_nB, _cut(ids, chunk).to(like.device) if ids else None
-        with torch.no_grad():
-            logps_nV = self.scores.project(self.scores.states[chunk]).float().log_softmax(-1)
-        if not self.top_k:
-            return logps_nV, None
-        ids_nK = logps_nV.topk(min(self.top_k, logps_nV.shape[-1] - 1)).indices
-        return bucket(logps_nV, ids_nK), ids_nK
-
-
 @torch.no_grad()
 def kl_to(start: Policy, policy: Policy, groups: Sequence[TrainingGroup]) -> float:
     """KL(policy || start) estimated on the groups' ranked replies, nats per token (k3); NaN when there are none."""
@@ -324,7 +266,7 @@ def kl_to(start: Policy, policy: Policy, groups: Sequence[TrainingGroup]) -> flo
     for row in rows:
         ids_N = scored_ids([row]).to(policy.device)
         mine, theirs = _scores(policy, [row]), _scores(start, [row])
-        for chunk in _chunks(len(ids_N), policy):
+        for chunk in chunks(len(ids_N), policy):
             pair = [token_logps(each.project(each.states[chunk]), ids_N[chunk]) for each in (mine, theirs)]
             total += float(reference_kl(*pair, token_count=count)[0])
     return total
@@ -344,20 +286,3 @@ def _scores(policy: Policy, rows: Sequence[PackedGroup]) -> Scores:
 @torch.no_grad()
 def _seen_by(other: Policy, rows: Sequence[PackedGroup]) -> Scores:
     return _scores(other, rows)
-
-
-def _chunks(tokens: int, policy: Policy) -> Iterator[slice]:
-    """Tokens whose logits take at most ``CHUNK_BYTES`` in float32."""
-    vocabulary = policy.model.get_output_embeddings().weight.shape[0]
-    size = max(1, CHUNK_BYTES[policy.device.type] // (4 * vocabulary))
-    for start in range(0, tokens, size):
-        yield slice(start, start + size)
-
-
-def _cut(pieces: Sequence[Tensor], chunk: slice) -> Tensor:
-    """Rows ``chunk`` of the pieces' concatenation, without making it."""
-    found, start = [], 0
-    for piece in pieces:
-        found.append(piece[max(0, chunk.start - start) : max(0, chunk.stop - start)])
-        start += len(piece)
-    return torch.cat(found)
