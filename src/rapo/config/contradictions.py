@@ -18,7 +18,7 @@ DOMAINS = {"support": "support", "bargaining": "negotiation"}
 
 def contradictions(c: RunConfig) -> list[Contradiction]:
     """Every contradiction that could be, the most telling first."""
-    return [*_users(c), *_judges(c), *_idle(c), *_models(c), *_learning(c), *_memory(c)]
+    return [*_users(c), *_judges(c), *_idle(c), *_models(c), *_learning(c), *_memory(c), *_trackers(c)]
 
 
 def _users(c: RunConfig) -> list[Contradiction]:
@@ -142,4 +142,15 @@ def _memory(c: RunConfig) -> list[Contradiction]:
             "run.autocast=true changes nothing where run.dtype=bfloat16",
             "run.dtype=float32 with it, or no run.autocast",
         ),
+    ]
+
+
+def _trackers(c: RunConfig) -> list[Contradiction]:
+    return [
+        (
+            find_spec(name) is None,
+            f"run.trackers names {name}, which is not installed",
+            f"pip install 'rapo-rl[{name}]', or a run without it",
+        )
+        for name in c.run.trackers
     ]
