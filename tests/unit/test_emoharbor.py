@@ -154,6 +154,22 @@ def test_all_lost_is_an_error_that_says_how() -> None:
         run(GOOD, harbor(reply, 3))
 
 
+@pytest.mark.parametrize(
+    ("role", "missing"),
+    [("perceive", "2 of 8 reactions of emoharbor users"), ("experience", "2 of 4 ratings of emoharbor")],
+)
+def test_too_much_missing_is_an_error_and_no_score(role: str, missing: str) -> None:
+    """Two of four users are silent: of 4 first and 2 second and 2 third reactions, or of 4 ratings, 2 are missing."""
+
+    def reply(request: ChatRequest) -> str:
+        silent = request.purpose.endswith(role) and re.search("HIDDEN[13]", request.messages[0].content)
+        return "no" if silent else planted(request)
+
+    with pytest.raises(EndpointError, match=f"{missing} are missing"):
+        run(GOOD, harbor(reply, 4, max_missing=0.2))
+    assert run(GOOD, harbor(reply, 4, max_missing=0.5)).lost == 2
+
+
 def test_the_one_who_lived_through_it_rates_it() -> None:
     """Who plays a user also rates for it; the user remembers its thoughts, and is told no states."""
     asked: list[tuple[str, ChatRequest]] = []

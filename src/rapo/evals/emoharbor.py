@@ -19,6 +19,7 @@ from rapo.evals.suite import Figure, Item, Result
 from rapo.interact.llm_user import LLMUser
 from rapo.interact.play import Speaker, play
 from rapo.interact.roles import remembered
+from rapo.missing import CountingUsers, demand
 from rapo.models.answers import Object, UnusableError, number, shape, words
 from rapo.models.chat import ChatModel, ChatRequest
 from rapo.prompts.quoting import data, rows
@@ -74,6 +75,7 @@ class EmoHarbor:
         turns: most replies per talk.
         seed: of replies, reactions and ratings.
         samples: bootstrap resamples.
+        max_missing: share of the reactions, and of the ratings, that may be missing.
 
     Attributes:
         users: the simulator; its ``tally`` counts the ratings too.
@@ -92,9 +94,11 @@ class EmoHarbor:
         turns: int = 6,
         seed: int = 0,
         samples: int = 2000,
+        max_missing: float = 1.0,
     ) -> None:
         self.users = LLMUser(scenarios, models, mode="three_roles", personas=False)
-        self._scenarios, self._turns, self._samples = tuple(scenarios), turns, samples
+        self._scenarios, self._turns = tuple(scenarios), turns
+        self._samples, self._max_missing = samples, max_missing
         self._seed = derive_seed(self.name, seed)
         self._played_by = ", ".join(dict.fromkeys(model.name for model in models))
 
@@ -107,32 +111,41 @@ class EmoHarbor:
         """One result; a talk without a first reaction or a usable rating is lost.
 
         Raises:
-            EndpointError: every talk is lost, or a model cannot go on.
+            EndpointError: a model cannot go on, every talk is lost, or too much of what was asked for is missing.
             BudgetError: a model cannot go on.
         """
-        talks = play(
-            speaker,
-            self.users,
-            self._scenarios,
-            turns=self._turns,
-            seed=self._seed,
-            on_turn=lambda turn: on_done(turn + 1),
-        )
-        # Users may have ended their talks early.
-        on_done(self._turns)
+        talks = self._play(speaker, on_done)
         played = [talk for talk in talks if talk.turns]
-        pairs = zip(played, rate(self.users, played, self._seed), strict=True)
-        items = tuple(_item(talk, experience) for talk, experience in pairs if experience is not None)
-        on_done(self.total)
-        if not items:
-            unrated, silent = len(played), len(talks) - len(played)
+        experiences = rate(self.users, played, self._seed)
+        unrated, silent = experiences.count(None), len(talks) - len(played)
+        if unrated + silent == len(talks):
             raise EndpointError(
                 f"all {len(talks)} talks of {self.name} are lost",
                 got=f"{silent} without a first reaction, {unrated} without a usable rating",
                 fix="look at the endpoint with rapo check",
             )
-        lost = len(talks) - len(items)
-        return [Result(self.name, name, self._played_by, MAIN, items, self._figures(items), lost=lost)]
+        demand(f"ratings of {self.name}", missing=unrated, asked=len(played), limit=self._max_missing)
+        pairs = zip(played, experiences, strict=True)
+        items = tuple(_item(talk, experience) for talk, experience in pairs if experience is not None)
+        on_done(self.total)
+        figures, lost = self._figures(items), len(talks) - len(items)
+        return [Result(self.name, name, self._played_by, MAIN, items, figures, lost=lost)]
+
+    def _play(self, speaker: Speaker, on_done: Callable[[int], None]) -> list[Dialogue]:
+        users = CountingUsers(self.users)
+        talks = play(
+            speaker,
+            users,
+            self._scenarios,
+            turns=self._turns,
+            seed=self._seed,
+            on_turn=lambda turn: on_done(turn + 1),
+        )
+        what = f"reactions of {self.name} users"
+        demand(what, missing=users.missing, asked=users.calls, limit=self._max_missing)
+        # Users may have ended their talks early.
+        on_done(self._turns)
+        return talks
 
     def _figures(self, items: Sequence[Item]) -> dict[str, Figure]:
         return {
