@@ -1,68 +1,56 @@
-"""Users who judge, behind a real HTTP server: killed in the middle, the suite goes on without asking anything twice."""
+"""Users who judge, behind a real HTTP server: killed in the middle, the evaluation goes on and asks nothing twice."""
 
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from fake_llm import fake_llm
 from fault_server import FaultServer
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from rapo.config.sections import Calls, ModelSpec
-from rapo.data import load_scenarios
-from rapo.evals.emoharbor import PROFILES, EmoHarbor
-from rapo.models.connect import connect
-from rapo.models.journal import Journal
-from rapo.records import to_json
+from .conftest import DEMO, run_rapo
 
-class Asks:
-    def reply(self, dialogues, seeds):
-        return ["What happened then?" if "I" in each.messages[-1].content else "I see." for each in dialogues]
-
-url, folder = sys.argv[1], Path(sys.argv[2])
-journal = Journal(folder / "journal.sqlite")
-model = connect(ModelSpec(url=url, name="m", concurrency=1), journal, "evaluation", Calls(), label="m", notice=print)
-suite = EmoHarbor(load_scenarios([PROFILES], "support").scenarios[:4], [model], turns=2, samples=50)
-results = suite.run("asks", Asks())
-journal.close()
-(folder / "results.json").write_text(json.dumps(to_json(results)))
-"""
+CALLS = 4 * (2 * (1 + 3) + 1)  # users x (turns x (a reply and three roles) + a rating)
 
 
-def run(url: str, folder: Path) -> subprocess.Popen[bytes]:
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, url, str(folder)])
+def command(url: str, folder: Path) -> list[str]:
+    given = [f"run.dir={folder}", "suites.users=user", "suites.items=4", "eval.turns=2", "eval.bootstrap=50"]
+    for name in ("speaker", "user"):
+        given += [f"models.{name}.{key}" for key in (f"url={url}", f"name={name}", "concurrency=1")]
+    overrides = [part for each in given for part in ("--set", each)]
+    return ["eval", "speaker", "--suite", "emoharbor", "--config", DEMO, *overrides]
 
 
-def test_a_suite_that_is_killed_asks_nothing_twice(tmp_path: Path) -> None:
-    running: list[subprocess.Popen[bytes]] = []
+def results(folder: Path) -> Any:
+    return json.loads((folder / "evaluations" / "emoharbor--speaker.json").read_text())["results"]
+
+
+def test_an_evaluation_that_is_killed_asks_nothing_twice(launch: Callable[..., BaseProcess], tmp_path: Path) -> None:
+    running: list[BaseProcess] = []
 
     def deadly(body: dict[str, Any]) -> str:
-        if len(running) == 1 and server.count == 11:
+        if server.count == CALLS // 2 and len(running) == 1:
             running[0].kill()
-            running[0].wait()
+            wait([running[0].sentinel])
+            running.clear()
         return fake_llm(body)
 
     with FaultServer(reply=fake_llm) as server:
-        assert run(server.url, tmp_path / "whole").wait(60) == 0
-        whole = server.count
+        assert run_rapo(*command(server.url, tmp_path / "whole")).code == 0
+        assert server.count == CALLS
     with FaultServer(reply=deadly) as server:
-        running.append(run(server.url, tmp_path / "killed"))
-        assert running[0].wait(60) == -signal.SIGKILL
-        before = server.count
-        running.append(run(server.url, tmp_path / "killed"))
-        assert running[1].wait(60) == 0
+        running.append(process := launch(*command(server.url, tmp_path / "killed")))
+        process.join(60)
+        assert process.exitcode == -9 and server.count == CALLS // 2
+        assert run_rapo(*command(server.url, tmp_path / "killed")).code == 0
         asked = Counter(json.dumps(hit.body, sort_keys=True) for hit in server.hits)
-    # 4 users x (2 turns x 3 roles + 1 rating); the one answer that was under way at the kill is asked for again.
-    assert whole == len(asked) == 4 * 7 and before < whole
-    assert sorted(asked.values())[-2:] == [1, 2] and server.count == whole + 1
-    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "killed"))
-    assert one == two and [each["lost"] for each in one] == [0]
+    # The one answer that was under way at the kill is asked for again.
+    assert len(asked) == CALLS and server.count == CALLS + 1
+    (one,), (two,) = results(tmp_path / "whole"), results(tmp_path / "killed")
+    assert one == two and one["lost"] == 0 and len(one["items"]) == 4
+    assert one["figures"]["experience"]["mean"] == 4  # "Hello." asks nothing
