@@ -26,6 +26,11 @@ def _users(c: RunConfig) -> list[Contradiction]:
     return [
         (users == "replay" and not c.users.files, "users.kind=replay has no users.files", "a list of dialogue logs"),
         (users == "llm" and not c.users.files, "users.kind=llm has no users.files", "a list of scenario files"),
+        (
+            users == "llm" and c.users.mode == "three_roles" and c.users.domain != "support",
+            f"users.mode=three_roles has no prompts for users.domain={c.users.domain}",
+            "users.domain=support, or another mode",
+        ),
     ]
 
 

@@ -171,7 +171,9 @@ class Users(Section):
     max_opening: Count = Field(default=12, description="replay: most messages already said when a dialogue starts")
     domain: Literal["support", "negotiation"] = Field(default="support", description="language models: which prompts")
     models: Names = Field(default=(), description="llm: who plays the users, names of models")
-    mode: Literal["two_calls", "one_call"] = Field(default="two_calls", description="llm: appraise, then speak")
+    mode: Literal["two_calls", "one_call", "three_roles"] = Field(
+        default="two_calls", description="llm: appraise, then speak; at once; or perceive, think, say"
+    )
     personas: bool = Field(default=True, description="llm: give users without a persona a sampled one")
     options: Options = Field(default={}, description="keyword arguments of a class of yours")
 
