@@ -27,10 +27,9 @@ from rapo.optimize.losses import (
     DIVERGENCES,
     Metrics,
     bucket,
-    entropy,
     grpo,
-    log_probabilities,
     reference_kl,
+    spoken,
     token_logps,
 )
 from rapo.optimize.optimizer import Optimizer
@@ -242,8 +241,7 @@ class Gradient:
 
         def term(chunk: slice, logits: Tensor) -> tuple[Tensor, Metrics]:
             size = len(logits)
-            logps_nV = log_probabilities(logits, temperature=numbers.temperature)
-            logp_n = logps_nV.gather(-1, ids_N[chunk, None]).squeeze(-1)
+            logp_n, entropy_n = spoken(logits, ids_N[chunk], temperature=numbers.temperature)
             loss, metrics = grpo(
                 logp_n,
                 old_N[chunk].to(logp_n),
@@ -259,7 +257,7 @@ class Gradient:
                     theirs_n = token_logps(theirs, ids_N[chunk], temperature=numbers.temperature)
                 distance, found = reference_kl(logp_n, theirs_n, token_count=size)
                 loss, metrics = loss + numbers.kl * distance, metrics | found
-            return loss, metrics | {"entropy": entropy(logps_nV).mean()}
+            return loss, metrics | {"entropy": entropy_n.mean()}
 
         return term
 
