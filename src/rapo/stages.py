@@ -27,6 +27,7 @@ from rapo.config import WORLDS, RunConfig
 from rapo.errors import BudgetError, EndpointError, ModelError
 from rapo.evals.suite import Result
 from rapo.measure import evaluate
+from rapo.model_card import card, write_card
 from rapo.models import adapters
 from rapo.models.decoder import checkpoints_activations, obstacle
 from rapo.models.policy import Policy
@@ -104,6 +105,9 @@ def _run_stages(run: RunDirectory, parts: Parts, terminal: Terminal) -> dict[str
     before = evaluate(run, parts, "before", {"start": start}, terminal, battery=config.eval.exploits)
     policy = learn(run, parts, start, terminal)
     after = evaluate(run, parts, "after", {"trained": policy}, terminal)
+    newest, _ = checkpoint.latest(run.path / "checkpoints")
+    if newest is not None:
+        write_card(newest, describe(run, [*before, *after]))
     summary = _summary(run, parts, [*before, *after], time.time() - started)
     atomic_write(run.path / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
@@ -134,7 +138,7 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
         for name in ("evaluation-after.json", "summary.json"):
             (run.path / name).unlink(missing_ok=True)
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
-    alarms, saver = Alarms(), _Saver(trainer, folder, done, _scores_since_regular_save(run, done))
+    alarms, saver = Alarms(), _Saver(trainer, run, done, _scores_since_regular_save(run, done))
     figures: dict[str, str] = {}
     with tracked(run, terminal.warn) as trackers, terminal.stage("reinforce", config.train.steps) as bar:
         bar(done)
@@ -162,7 +166,7 @@ class _Saver:
     """Writes checkpoints at regular steps and where a run stops; each is scored by the steps since a regular one."""
 
     trainer: Trainer
-    folder: Path
+    run: RunDirectory
     done: int
     scores: list[float]
     saved: bool = True
@@ -187,7 +191,8 @@ class _Saver:
             raise
 
     def _save(self) -> None:
-        save(self.trainer, self.done, sum(self.scores) / len(self.scores), self.folder)
+        score, folder = sum(self.scores) / len(self.scores), self.run.path / "checkpoints"
+        save(self.trainer, self.done, score, folder, card=describe(self.run))
         self.saved = True
 
 
@@ -233,13 +238,26 @@ def _restored(config: RunConfig, folder: Path, start: Policy) -> Policy:
     return policy
 
 
-def save(trainer: Trainer, step: int, score: float, folder: Path) -> Path:
-    """Write a checkpoint; a score that is not a number does not count."""
+def describe(run: RunDirectory, results: Sequence[Result] = ()) -> str:
+    """The model card of a run as it stands."""
+    rows = list(read_records(run.path, "metrics"))
+    calls = {f"{name} calls": sum(row[f"{name}_calls"] for row in rows) for name in ("simulator", "judge")}
+    newest = {name: value for name, value in (rows[-1] if rows else {}).items() if value is not None}
+    return card(run.config, step=newest.get("step", 0), metrics=newest, calls=calls, results=results)
+
+
+def save(trainer: Trainer, step: int, score: float, folder: Path, *, card: str = "") -> Path:
+    """Write a checkpoint, its model card beside it; a score that is not a number does not count."""
     config = trainer.config
+
+    def write_model(target: Path) -> None:
+        trainer.policy.save(target)
+        (target / checkpoint.CARD).write_text(card, encoding="utf-8")
+
     return checkpoint.save(
         folder,
         checkpoint.Cursor(step, score if math.isfinite(score) else None),
-        write_model=trainer.policy.save,
+        write_model=write_model,
         optimizers=trainer.optimizer.state(),
         keep=config.train.keep,
         extra={"teacher": trainer.teacher.save} if config.teacher.kind == "ema" else None,
