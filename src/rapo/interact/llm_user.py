@@ -116,6 +116,12 @@ class LLMUser:
             _left(request) if gone else found[i] for i, (request, gone) in enumerate(zip(requests, left, strict=True))
         ]
 
+    def states(self, requests: Sequence[EchoRequest]) -> list[float | None]:
+        """The state after each reply, as ``react`` gives it; in support nobody speaks, which saves the second call."""
+        if self._mode == "two_calls" and self._domain == "support":
+            return [None if mood is None else mood.state for mood in self._weighed(requests)]
+        return [None if reaction is None else reaction.state for reaction in self.react(requests)]
+
     def _again(self, scenario: Scenario, turn: int) -> Scenario:
         """The scenario as it is drawn for the ``turn``-th time, from 0; a sampled persona makes its own id."""
         renamed = turn and not (self._personas and not has_persona(scenario))
@@ -127,9 +133,7 @@ class LLMUser:
         return self._ask(requests, chats, lambda i, value: self._spoken(_appraisal(requests[i], value), value))
 
     def _in_two_calls(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
-        chats = [self._chat("appraise", request, shape(**_WEIGHED)) for request in requests]
-        weighed = self._ask(requests, chats, lambda i, value: _appraisal(requests[i], value))
-        pairs = [(i, mood) for i, mood in enumerate(weighed) if mood is not None]
+        pairs = [(i, mood) for i, mood in enumerate(self._weighed(requests)) if mood is not None]
         schema = shape(**_SAID[self._domain])
         said = self._ask(
             [requests[i] for i, _ in pairs],
@@ -138,6 +142,11 @@ class LLMUser:
         )
         found = {i: reaction for (i, _), reaction in zip(pairs, said, strict=True)}
         return [found.get(i) for i in range(len(requests))]
+
+    def _weighed(self, requests: Sequence[EchoRequest]) -> list[Appraisal | None]:
+        """The first of two calls."""
+        chats = [self._chat("appraise", request, shape(**_WEIGHED)) for request in requests]
+        return self._ask(requests, chats, lambda i, value: _appraisal(requests[i], value))
 
     def _ask(
         self, requests: Sequence[EchoRequest], chats: Sequence[ChatRequest], parse: Callable[[int, Object], T]
