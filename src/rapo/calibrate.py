@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,13 +59,7 @@ def run_calibrate(
     _check(config, json_path)
     read = plugins.reader(config.users.importer, "users.importer")
     talks = [talk for talk in load_conversations(logs, read).conversations if last_rated(talk)]
-    if (dialogues := len({talk.key for talk in talks})) < folds:
-        raise DataError(
-            "too few rated dialogues to calibrate with",
-            got=dialogues,
-            expected=f"{folds} or more, one per fold",
-            fix="add logs whose user messages carry ratings (rapo data FILE shows them), or set --folds",
-        )
+    _demand_dialogues({talk.key for talk in talks}, folds)
     found, lost = _calibrated(config, talks, folds, terminal)
     terminal.console.print(table(found))
     for line in verdict(found, lost):
@@ -92,6 +86,16 @@ def _check(config: RunConfig, json_path: Path | None) -> None:
         )
 
 
+def _demand_dialogues(names: Collection[str], folds: int) -> None:
+    if len(names) < folds:
+        raise DataError(
+            "too few rated dialogues to calibrate with",
+            got=len(names),
+            expected=f"{folds} or more, one per fold",
+            fix="add logs whose user messages carry ratings (rapo data FILE shows them), or set --folds",
+        )
+
+
 def _calibrated(
     config: RunConfig, talks: Sequence[Conversation], folds: int, terminal: Terminal
 ) -> tuple[Calibration, int]:
@@ -100,15 +104,18 @@ def _calibrated(
     from rapo.evals.rating_baselines import BASELINES, RatedTurn, cross_validated, deal
 
     seed, samples = config.run.seed, config.eval.bootstrap
-    fold_of = deal([talk.key for talk in talks], folds, seed)
-    states = _states(config, talks, fold_of, terminal)
+    states = _states(config, talks, deal([talk.key for talk in talks], folds, seed), terminal)
     rated = [
-        (RatedTurn(talk.key, place, talk.to_dialogue().turns[place].reply, rating), state)
+        (RatedTurn(talk.key, place, turn.reply, rating), state)
         for talk, mine in zip(talks, states, strict=True)
-        for place, (rating, state) in enumerate(zip(talk.ratings[1:], mine, strict=False))
+        for place, (turn, rating, state) in enumerate(
+            zip(talk.to_dialogue().turns, talk.ratings[1:], mine, strict=False)
+        )
         if rating is not None
     ]
     turns = [turn for turn, state in rated if state is not None]
+    _demand_dialogues({turn.dialogue for turn in turns}, folds)
+    fold_of = deal([turn.dialogue for turn in turns], folds, seed)
     predictions = {config.users.kind: [state for _, state in rated if state is not None]}
     with terminal.stage("baselines", len(BASELINES)) as bar:
         for done, (name, baseline) in enumerate(BASELINES.items(), start=1):
@@ -126,9 +133,7 @@ def _calibrated(
     return found, len(rated) - len(turns)
 
 
-def _states(
-    config: RunConfig, talks: Sequence[Conversation], fold_of: Mapping[str, int], terminal: Terminal
-) -> States:
+def _states(config: RunConfig, talks: Sequence[Conversation], fold_of: Mapping[str, int], terminal: Terminal) -> States:
     """The user's state after every turn of every talk, on 1-5."""
     with terminal.stage("follow", sum(map(last_rated, talks))) as bar:
         done = 0

@@ -168,7 +168,7 @@ def calibrate(
         Path | None, typer.Option(help="recipe with the users to measure [default: the replay user of the logs]")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
-    folds: Annotated[int, typer.Option(min=2, help="parts of the cross-validation over dialogues")] = 10,
+    folds: Annotated[int, typer.Option(min=3, help="parts of the cross-validation over dialogues")] = 10,
     json_: Annotated[Path | None, typer.Option("--json", help="also write the figures here")] = None,
     quiet: Quiet = False,
 ) -> None:

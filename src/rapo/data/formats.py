@@ -92,7 +92,9 @@ def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None, re
         DataError: as ``load_conversations``, or there is no scenario of that domain.
     """
     loaded = load_conversations(paths, read)
-    logged = chain((played_scenario(talk) for talk in loaded.conversations), (talk.scenario for talk in loaded.dialogues))
+    logged = chain(
+        (played_scenario(talk) for talk in loaded.conversations), (talk.scenario for talk in loaded.dialogues)
+    )
     support = tuple(_unique(_distinct([*logged, *loaded.situations]))) if domain != "negotiation" else ()
     negotiations = loaded.negotiations if domain != "support" else ()
     if not support and not negotiations:

@@ -115,20 +115,20 @@ def calibrate(
 
 @dataclass(frozen=True, slots=True)
 class _Turns:
-    """Ratings and predictions, as they are and less the mean of their dialogue (NaN where a turn stands alone)."""
+    """N ratings and P x N predictions, as they are and less the mean of their dialogue (NaN where a turn is alone)."""
 
-    rating_N: Floats
-    own_rating_N: Floats
-    predicted_PN: Floats
-    own_predicted_PN: Floats
+    ratings: Floats
+    own_ratings: Floats
+    predicted: Floats
+    own_predicted: Floats
 
     def figures(self, places: Places) -> Floats:
         """P x F figures of the turns at ``places``; NaN where one is undefined."""
-        rating_N, own_N = self.rating_N[places], self.own_rating_N[places]
+        rating_N, own_N = self.ratings[places], self.own_ratings[places]
         several = ~np.isnan(own_N)
         high, low, level_N = rating_N >= HIGH, rating_N <= LOW, _level(rating_N)
         rows = []
-        for predicted_N, moved_N in zip(self.predicted_PN[:, places], self.own_predicted_PN[:, places], strict=True):
+        for predicted_N, moved_N in zip(self.predicted[:, places], self.own_predicted[:, places], strict=True):
             kept_N, moved_N = own_N[several], moved_N[several]
             rows.append(
                 [

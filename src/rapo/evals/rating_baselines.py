@@ -48,16 +48,16 @@ def by_position(known: Sequence[RatedTurn], asked: Sequence[RatedTurn]) -> Float
 def by_reply(known: Sequence[RatedTurn], asked: Sequence[RatedTurn]) -> Floats:
     """Ridge regression on the words and word pairs of the reply (TF-IDF) and the logarithm of its length.
 
-    Its penalty is chosen by cross-validation over the dialogues in ``known``.
+    Its penalty is chosen by cross-validation over the dialogues in ``known``, of which there must be two.
     """
     features = make_column_transformer(
-        (TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w\w+"), 0),
+        (TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), 0),
         (StandardScaler(), [1]),
     )
     search = GridSearchCV(
         Ridge(),
         {"alpha": _ALPHAS},
-        cv=GroupKFold(5),
+        cv=GroupKFold(min(5, len({turn.dialogue for turn in known}))),
         scoring="neg_mean_squared_error",
     )
     model = make_pipeline(features, search)

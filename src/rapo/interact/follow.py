@@ -23,7 +23,7 @@ class Weighing(Protocol):
 def follow(
     users: UserSimulator, talks: Sequence[Conversation], *, seed: int, on_turns: Callable[[int], None]
 ) -> list[list[float | None]]:
-    """The simulated user's state after every reply of every talk, up to the last rated one, on the ratings' scale (1-5).
+    """The simulated user's state (1-5, as ratings are) after every reply of every talk, up to the last rated one.
 
     Before a reply it has read what both people really said up to there; what the real person said next it reads one
     turn later. It starts from what any played user is told (the person's own note, their distress before the talk), and
