@@ -210,7 +210,18 @@ def verdict(found: Calibration, lost: int) -> list[str]:
         lines.append(
             f"{user} less {name}: rank correlation {_compared(ahead['spearman'])}; within {_compared(ahead['within'])}"
         )
-    return lines
+    return [*lines, _advice(user, found)]
+
+
+def _advice(user: str, found: Calibration) -> str:
+    """Whether the state of ``user`` says anything of a reply that none of the baselines does."""
+    within = found.figures[user]["within"]
+    behind = [name for name, ahead in found.ahead.items() if not (ahead["within"] and ahead["within"].low > 0)]
+    if within is None or within.low <= 0:
+        return f"no sign that {user} knows which reply of a dialogue was better: do not train on its state alone"
+    if behind:
+        return f"{user} tells better replies from worse, not measurably better than: {', '.join(behind)}"
+    return f"{user} tells better replies from worse, and does so better than the baselines"
 
 
 def _tracks(user: str, correlation: Interval | None) -> str:
@@ -232,4 +243,4 @@ def _compared(difference: Interval | None) -> str:
 
 
 def _cell(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{interval.mean:.2f} [{interval.low:.2f},{interval.high:.2f}]"
+    return "-" if interval is None else f"{interval.mean:z.2f} [{interval.low:z.2f},{interval.high:z.2f}]"
