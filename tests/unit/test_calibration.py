@@ -12,8 +12,8 @@ from rapo.errors import DataError
 from rapo.evals.calibration import calibrate
 from rapo.evals.stats import Interval
 
-# Dialogue a: ratings 5 and 1, predicted 4 and 3. Dialogue b: 2 and 4, predicted 2 and 1. Dialogue c: 3, predicted 2.5.
-RATINGS, OWNERS, PREDICTED = [5.0, 1.0, 2.0, 4.0, 3.0], ["a", "a", "b", "b", "c"], [4.0, 3.0, 2.0, 1.0, 2.5]
+# Dialogue a: ratings 5 and 1, predicted 4 and 3.5. Dialogue b: 2 and 4, predicted 2 and 3.5. Dialogue c: 3, 2.5.
+RATINGS, OWNERS, PREDICTED = [5.0, 1.0, 2.0, 4.0, 3.0], ["a", "a", "b", "b", "c"], [4.0, 3.5, 2.0, 3.5, 2.5]
 
 
 def points(ratings, owners, predicted) -> dict[str, float | None]:
@@ -30,20 +30,20 @@ def test_figures_by_hand(monkeypatch):
     # Intervals of three dialogues are mostly undefined; here it is about the points.
     monkeypatch.setattr("rapo.evals.calibration._MAY_LACK", 1.0)
     found = points(RATINGS, OWNERS, PREDICTED)
-    # Ranks of ratings 5 1 2 4 3, of predictions 5 4 2 1 3: d^2 = 0 + 9 + 0 + 9 + 0; 1 - 6 * 18 / (5 * 24) = 0.1.
-    assert found["spearman"] == pytest.approx(0.1)
-    # Five of the ten pairs are ordered alike: those with 5, and 2 with 3 (predicted 2 and 2.5).
-    assert found["kendall"] == pytest.approx(0.0)
-    # High are 5 and 4 (predicted 4, 1), low are 1 and 2 (3, 2): 4 beats both, 1 beats none.
-    assert found["auc"] == pytest.approx(2 / 4)
-    # Own deviations: ratings +2 -2 -1 +1, predictions +0.5 -0.5 +0.5 -0.5; c stands alone. Ranks less their mean:
-    # 1.5 -1.5 -0.5 0.5 and 1 -1 1 -1, product 1.5 + 1.5 - 0.5 - 0.5 = 2, norms sqrt(5) and 2.
-    assert found["within"] == pytest.approx(2 / (5**0.5 * 2))
-    # Above their mean: predicted +0.5, -0.5; below: -0.5, +0.5. One win, two ties, one loss.
-    assert found["within_auc"] == pytest.approx(0.5)
-    # Differences -1 +2 0 -3 -0.5.
-    assert (found["bias"], found["error"]) == (pytest.approx(-0.5), pytest.approx(1.3))
-    assert [found[f"at_{level}"] for level in range(1, 6)] == [3.0, 2.0, 2.5, 1.0, 4.0]
+    # Ranks less their mean: 2 -2 -1 1 0 and 2 0.5 -2 0.5 -1; product 4 - 1 + 2 + 0.5 = 5.5, squares 10 and 9.5.
+    assert found["spearman"] == pytest.approx(5.5 / 95**0.5)
+    # Of ten pairs seven are ordered alike, two not (1 with 2, 1 with 3), and one ties in the prediction (1 with 4).
+    assert found["kendall"] == pytest.approx((7 - 2) / (10 * 9) ** 0.5)
+    # High are 5 and 4 (predicted 4 and 3.5), low are 1 and 2 (3.5 and 2): three wins and a tie.
+    assert found["auc"] == pytest.approx(3.5 / 4)
+    # Own deviations: ratings 2 -2 -1 1, predictions 0.25 -0.25 -0.75 0.75; c stands alone. Ranks 4 1 2 3 and 3 2 1 4:
+    # 1 - 6 * 4 / (4 * 15).
+    assert found["within"] == pytest.approx(0.6)
+    # Above their mean: 0.25 and 0.75; below: -0.25 and -0.75.
+    assert found["within_auc"] == 1.0
+    # Differences -1 +2.5 0 -0.5 -0.5.
+    assert (found["bias"], found["error"]) == (pytest.approx(0.1), pytest.approx(0.9))
+    assert [found[f"at_{level}"] for level in range(1, 6)] == [3.5, 2.0, 2.5, 3.5, 4.0]
 
 
 def test_the_share_between_dialogues_by_hand():
