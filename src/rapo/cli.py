@@ -217,6 +217,32 @@ def data(
 
 
 @app.command()
+def calibrate(
+    logs: Annotated[list[Path], typer.Argument(help="dialogues that people rated", show_default=False)],
+    users: Annotated[
+        Path | None, typer.Option(help="recipe with the users to measure [default: the replay user of the logs]")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
+    folds: Annotated[int, typer.Option(min=3, help="parts of the cross-validation over dialogues")] = 10,
+    json_: Annotated[Path | None, typer.Option("--json", help="also write the figures here")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """How well does a simulated user's state track the ratings of real people?
+
+    The user reads each dialogue of LOGS as it was said and weighs every reply; its states are held against the 1-5
+    ratings: rank correlation, AUC, bias, and whether it knows which reply of a dialogue was better, with bootstrap
+    intervals over dialogues, beside two baselines. A replay user never holds the dialogue it is asked about. Language
+    models are journaled in run.dir: given again, the command asks only what is missing. See docs/calibration.md.
+    """
+    from rapo.recipes import recipe_path
+
+    settings = _config(users or recipe_path("esconv_replay"), set_)
+    from rapo.calibrate import run_calibrate
+
+    run_calibrate(settings, logs, folds, _terminal(quiet), json_)
+
+
+@app.command()
 def check(recipe: Recipe, overrides: Overrides = None) -> None:
     """Look at everything a run will need, in half a minute, before it costs a night.
 

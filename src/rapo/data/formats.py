@@ -92,7 +92,9 @@ def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None, re
         DataError: as ``load_conversations``, or there is no scenario of that domain.
     """
     loaded = load_conversations(paths, read)
-    logged = chain((_played(talk) for talk in loaded.conversations), (talk.scenario for talk in loaded.dialogues))
+    logged = chain(
+        (played_scenario(talk) for talk in loaded.conversations), (talk.scenario for talk in loaded.dialogues)
+    )
     support = tuple(_unique(_distinct([*logged, *loaded.situations]))) if domain != "negotiation" else ()
     negotiations = loaded.negotiations if domain != "support" else ()
     if not support and not negotiations:
@@ -249,7 +251,7 @@ def _situations(path: Path, text: str) -> tuple[Scenario, ...]:
     )
 
 
-def _played(talk: Conversation) -> Scenario:
+def played_scenario(talk: Conversation) -> Scenario:
     """The scenario a conversation starts from, for a user who is played and not replayed: on the scale of ease."""
     scale, start = scenarios.SCALES["support"], scenarios.STARTS["support"]
     ease = scale.low + start * (scale.high - scale.low)

@@ -88,6 +88,13 @@ class LLMUser:
             _left(request) if gone else found[i] for i, (request, gone) in enumerate(zip(requests, left, strict=True))
         ]
 
+    def states(self, requests: Sequence[EchoRequest]) -> list[float | None]:
+        """The state after each reply, as ``react`` gives it; in support the first role alone is asked."""
+        if self._domain == "support":
+            inner = self._play(self._roles[0], requests, {i: {} for i in range(len(requests))})
+            return [float(inner[i]["state"]) if i in inner else None for i in range(len(requests))]
+        return [None if reaction is None else reaction.state for reaction in self.react(requests)]
+
     def _again(self, scenario: Scenario, turn: int) -> Scenario:
         """The scenario as it is drawn for the ``turn``-th time, from 0; a sampled persona makes its own id."""
         renamed = turn and not (self._personas and not has_persona(scenario))
