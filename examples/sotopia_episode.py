@@ -48,7 +48,7 @@ def combinations(folder: Path, hard: bool) -> list[tuple[EnvironmentProfile, tup
     ]
 
 
-def play(args: argparse.Namespace) -> list[dict]:
+async def play(args: argparse.Namespace) -> list[dict]:
     """One row per episode: where, the side of ours, what was done, and our ratings ({} where there are none)."""
     policy = Policy.load(args.model)
     speaker = PolicySpeaker(policy, args.system_prompt, args.max_tokens, args.temperature)
@@ -59,7 +59,7 @@ def play(args: argparse.Namespace) -> list[dict]:
             agents = [LLMAgent(agent_profile=each, model_name=args.partner) for each in (one, two)]
             agents[side] = RapoAgent(speaker, (one, two)[side], model_name=args.model, seed=args.seed)
             evaluator = EpisodeLLMEvaluator(args.evaluator, evaluation)
-            episode = asyncio.run(run_episode(environment, agents, evaluator))
+            episode = await run_episode(environment, agents, evaluator)
             row = {"environment": environment.pk, "agents": [one.pk, two.pk], "side": side, "turns": episode.turns}
             found.append({**row, "ratings": dict(episode.ratings[side])})
     return found
@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
-    rows = play(args)
+    # Not asyncio.run: on Python 3.11 a logging task of litellm can swallow its cancellation, and that waits for it.
+    rows = asyncio.new_event_loop().run_until_complete(play(args))
     show(rows)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")

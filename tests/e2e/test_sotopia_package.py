@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fault_server import FaultServer
 from rapo.models.scratch import new_policy
 from rapo.models.speaker import PolicySpeaker
 from rapo.types import Dialogue
@@ -187,3 +194,62 @@ def test_the_package_rates_on_our_seven_ranges(package: Any) -> None:
             good = {each: ("", bounds[1]) for each, bounds in package.RANGES.items()}
             with pytest.raises(ValueError, match=name):
                 SotopiaDimensions(**(good | {name: ("", beyond)}))
+
+
+def test_the_command_with_partner_and_evaluator_behind_an_endpoint(
+    package: Any, policy: PolicySpeaker, tmp_path: Path
+) -> None:
+    """The package's own agent and evaluator, asked over HTTP: the partner leaves at once, the evaluator knows names."""
+
+    def reply(body: dict[str, Any]) -> str:
+        asked = body["messages"][-1]["content"]
+        if "Imagine you are" in asked:
+            return json.dumps({"action_type": "leave", "argument": ""})
+        # The first side is rated at the low ends, the second one at the high ends.
+        ends = zip(*package.RANGES.values(), strict=True)
+        scores = [{name: ["so", end] for name, end in zip(package.RANGES, each, strict=True)} for each in ends]
+        return json.dumps({"evaluations": {"agent_1": scores[0], "agent_2": scores[1]}})
+
+    policy.policy.save(tmp_path / "model")
+    rows = {
+        "environment_profiles": [
+            {
+                "env_id": ident,
+                "codename": "boat",
+                "source": "",
+                "scenario": SCENARIO,
+                "agent_goals": GOALS,
+                "relationship": "3",
+                "age_constraint": "[(18, 70), (18, 70)]",
+                "occupation_constraint": "nan",
+                "agent_constraint": "none",
+            }
+            for ident in ("e", "f")
+        ],
+        "agent_profiles": [
+            {**profile(package, first).model_dump(exclude={"pk"}), "agent_id": first} for first in ("Ada", "Bea")
+        ],
+        "env_agent_combo_storages": [
+            {"combo_id": ident, "env_id": ident, "agent_ids": ["Ada", "Bea"]} for ident in ("e", "f")
+        ],
+    }
+    for name, some in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
+    (tmp_path / "env_id_lists.json").write_text(json.dumps({"sotopia_hard": ["f"]}))
+    out = tmp_path / "episodes.json"
+    with FaultServer(reply=reply) as server:
+        llm = f"custom/m@{server.url}"
+        script = Path(__file__).parents[2] / "examples" / "sotopia_episode.py"
+        command = [sys.executable, script, tmp_path / "model", tmp_path, "--partner", llm, "--evaluator", llm]
+        # Its price list is one more thing that litellm would look for on the net.
+        env = {**os.environ, "HOME": str(tmp_path), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        more = ["--hard", "--max-tokens", "8", "--json", out]
+        ran = subprocess.run([*command, *more], env=env, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(out.read_text())
+    assert [(row["environment"], row["side"]) for row in found] == [("f", 0), ("f", 1)]
+    assert [row["turns"][-1] for row in found] == ["Bea Lake left the conversation", "Ada Lake left the conversation"]
+    assert [row["ratings"]["secret"] for row in found] == [-10, 0]
+    # The means of the low and the high ends: goal (0 + 10) / 2, overall (-30 / 7 + 40 / 7) / 2.
+    shown = dict(re.findall(r"^(\w+) +(-?[\d.]+)$", ran.stdout, re.MULTILINE))
+    assert (shown["goal"], shown["overall"]) == ("5.00", "0.71")
