@@ -163,7 +163,7 @@ def test_both_sides_in_turn_and_every_environment_before_any_twice(tmp_path: Pat
     found = load_sotopia([path])
     ids = [f"boat/{pair}/{side}" for pair in (1, 3, 2) for side in ("first", "second")]
     assert [one.id for one in found] == ids
-    assert load_sotopia([f"{path}#sotopia_hard"]) == found[2:4]
+    assert load_sotopia([f"{path}#sotopia_hard"]) == load_sotopia([path], ["sotopia_hard"]) == found[2:4]
     first, second = found[:2]
     assert "You are Ada Lake" in first.opening[0].content and "Borrow" in first.opening[0].content
     assert "Bea cannot SWIM." in first.profile["secret"] and "Keep" in first.profile["goal"]
@@ -213,7 +213,7 @@ def test_real_files() -> None:
         assert "<" not in brief + json.dumps(one.profile) and "common friends:" not in brief
     assert all(len(side) == 1 for side in sides.values())
     every = load_sotopia([REAL])
-    hard = {one.id for one in load_sotopia([f"{REAL}#sotopia_hard"])}
+    hard = {one.id for one in load_sotopia([REAL], ["sotopia_hard"])}
     assert (len(every), len(hard), len({one.id for one in every})) == (900, 140, 900)
     # Both sides of the first 90 combinations are 90 environments.
     assert len({(one.situation, one.profile["goal"]) for one in every[:180:2]}) == 90

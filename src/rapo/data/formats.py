@@ -104,7 +104,7 @@ def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None, re
     return Loaded((), support, loaded.problems, negotiations)
 
 
-def load_sotopia(paths: Sequence[str | Path]) -> list[Scenario]:
+def load_sotopia(paths: Sequence[str | Path], only: Sequence[str] = ()) -> list[Scenario]:
     """Every SOTOPIA combination twice, the policy as its first and as its second character, to measure a policy on.
 
     Ids end in ``/first`` and ``/second``. Any beginning of the list holds as many environments as it can: both sides of
@@ -112,6 +112,7 @@ def load_sotopia(paths: Sequence[str | Path]) -> list[Scenario]:
 
     Args:
         paths: the folder or files; ``FOLDER#LIST`` uses only the environments that an id list names.
+        only: names of id lists to use in the place of those in ``paths``.
 
     Raises:
         DataError: as ``load_conversations``, or a row cannot be used or a combination not be played: what is measured
@@ -119,7 +120,8 @@ def load_sotopia(paths: Sequence[str | Path]) -> list[Scenario]:
     """
     found = [one for one in load_files(paths) if isinstance(one, LoadedFile)]
     pieces = sotopia.spread(piece for one in found for piece in one.loaded.pieces)
-    sides, problems = zip(*(_joined(pieces, id_lists(paths), side) for side in (0, 1)), strict=True)
+    wanted = only or id_lists(paths)
+    sides, problems = zip(*(_joined(pieces, wanted, side) for side in (0, 1)), strict=True)
     if broken := [*chain.from_iterable(one.loaded.problems for one in found), *problems[0]]:
         raise DataError(f"{len(broken)} rows of SOTOPIA cannot be used, the first is {broken[0]}", fix="mend the files")
     if not sides[0]:

@@ -5,8 +5,8 @@ each side, how the two are related), ``agent_profiles`` (characters), ``env_agen
 play which environment), and, to check them, ``relationship_profiles``; ``env_id_lists.json`` names subsets, the hard
 one among them.
 
-The policy plays the first character and the user simulator the second, or (``join(..., side=1)``) the other way round.
-Who may read what follows SOTOPIA:
+The policy plays the first character and the user simulator the second, or the other way round (``side``). Who may read
+what follows SOTOPIA:
 
 - the scenario text is public, but for what a tag addresses to a viewer (``<p viewer="environment">``): that is for the
   evaluator, and neither side may know it
@@ -147,10 +147,8 @@ def spread(pieces: Iterable[Piece]) -> list[Piece]:
     met: Counter[str] = Counter()
 
     def turn(piece: Piece) -> int:
-        if not isinstance(piece, Combination):
-            return 0
-        met[piece.environment] += 1
-        return met[piece.environment]
+        met.update([piece.environment] if isinstance(piece, Combination) else [])
+        return met[piece.environment] if isinstance(piece, Combination) else 0
 
     return sorted(pieces, key=turn)
 
@@ -191,9 +189,8 @@ class _Cast:
                 raise RowError(f"agent_ids holds {ident:.40}, and there is no such character")
         one, two = (self._characters[ident] for ident in combination.characters)
         self._check(place, one, two)
-        goals = place.goals
-        if side:
-            one, two, goals = two, one, (goals[1], goals[0])
+        goals = place.goals[::-1] if side else place.goals
+        one, two = (two, one) if side else (one, two)
         scale, start = SCALES["negotiation"], STARTS["negotiation"]
         greeting = "Hello." if place.relation < BY_NAME else f"Hello, {one.first}."
         opening = (Message("system", _brief(place, one, two, goals[0])), Message("user", greeting))
