@@ -53,7 +53,7 @@ class Rating:
 
     @property
     def overall(self) -> float:
-        """The mean of the seven, which have different ranges: -25/7 to 40/7 at the extremes, as in SOTOPIA."""
+        """The mean of the seven, which have different ranges: -30/7 to 40/7 at the extremes, as in SOTOPIA."""
         return fmean(self.scores.values())
 
 
