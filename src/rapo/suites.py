@@ -55,11 +55,40 @@ def emoharbor(parts: Parts) -> Suite:
     )
 
 
+def sotopia(parts: Parts) -> Suite:
+    """SOTOPIA's scenarios, both sides in turn; the hard ones are shown apart too."""
+    from rapo.data import load_sotopia
+    from rapo.evals.sotopia import Sotopia
+    from rapo.interact.llm_user import LLMUser
+
+    c = parts.config
+    if not c.suites.sotopia:
+        raise ConfigError(
+            "the suite sotopia has no scenarios",
+            expected="suites.sotopia=[FOLDER], the folder of the published files",
+            fix="see docs/evaluation/sotopia.md",
+        )
+    scenarios = load_sotopia(c.suites.sotopia)[: c.suites.items]
+    hard = {scenario.id for scenario in load_sotopia(c.suites.sotopia, ["sotopia_hard"])}
+    partner, judge = asked_model(parts, "users", "sotopia"), asked_model(parts, "judge", "sotopia")
+    return Sotopia(
+        scenarios,
+        LLMUser(scenarios, [partner], domain="negotiation", personas=False),
+        judge,
+        f"{partner.name} judged by {judge.name}",
+        seed=c.run.seed,
+        subsets={"hard": hard},
+        samples=c.eval.bootstrap,
+        max_missing=c.calls.max_missing,
+    )
+
+
 SUITES: dict[str, Callable[[Parts], Suite]] = {
     OWN: own,
     "support": lambda parts: world(parts, "support"),
     "bargaining": lambda parts: world(parts, "bargaining"),
     "emoharbor": emoharbor,
+    "sotopia": sotopia,
 }
 
 
