@@ -12,17 +12,21 @@ from typing import Any
 
 import pytest
 
+from rapo.config import load_config
 from rapo.data.conversation import Conversation
-from rapo.data.formats import load_conversations
 from rapo.errors import ConfigError, DataError, EndpointError
 from rapo.evals import references
 from rapo.evals.critic import Critic
-from rapo.evals.esconv import Esconv, EsconvTalks, set_aside
+from rapo.evals.esconv import Esconv, EsconvTalks, load
 from rapo.evals.human_replies import HumanReplies
+from rapo.evals.results import read_results, write_results
 from rapo.evals.stats import Interval
 from rapo.evals.strategies import STRATEGIES, UNLISTED, distance, known, label, shares
 from rapo.models.chat import ChatRequest, Scripted
 from rapo.models.stand_in import answer as stand_in
+from rapo.parts import Parts
+from rapo.recipes import recipe_path
+from rapo.suites import make_suites
 from rapo.types import Dialogue, EchoRequest, Message, Reaction, Scale, Scenario
 
 REAL = Path(os.environ.get("RAPO_DATA", Path(__file__).parents[3] / "shared" / "data")) / "esconv"
@@ -302,12 +306,61 @@ def test_both_parts_in_one_suite():
     assert [(each.suite, each.main) for each in results] == [("esconv", "success"), ("esconv", "rouge_l")]
 
 
-def test_the_fifth_that_is_set_aside():
-    many = [conversation(str(i), "hi|hello|yes") for i in range(100)]
-    kept = set_aside(many)
-    assert 5 < len(kept) < 40 and all(each.set_aside for each in kept)
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    rows = [
+        {
+            "situation": f"about {i}",
+            "init_intensity": "4",
+            "dialog": [
+                {"speaker": "usr", "text": "hi"},
+                {"speaker": "sys", "text": f"what happened number {i}", "strategy": "Question"},
+                {"speaker": "usr", "text": "work wears me out", "feedback": "4"},
+            ],
+        }
+        for i in range(40)
+    ]
+    (tmp_path / "multiesc.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return [tmp_path / "multiesc.jsonl"]
+
+
+def test_the_fifth_that_is_set_aside_is_measured(files: list[Path]):
+    kept, replayed = load(files, None)
+    assert 2 < len(kept) < 20 and all(each.set_aside for each in kept)
+    own = {f"{each.id}@1" for each in kept}
+    assert {each.id for each in replayed.scenarios(len(kept), 0)} == own
+    again, played = load(files, Scripted("stand-in", stand_in))
+    assert again == kept
+    scenarios = played.scenarios(len(kept), 0)
+    assert {each.id.partition("~")[0] for each in scenarios} == {each.id for each in kept}
+    # What people wrote of their situation is the user's to tell; intensity 4 is an ease of 10 - 2 * 4.
+    assert all(each.profile["facts"] and each.situation != each.profile["facts"][0] for each in scenarios)
+    assert {(each.start, each.scale.name) for each in scenarios} == {(2.0, "ease")}
+    trained = next(row for row in files[0].read_text("utf-8").splitlines() if json.loads(row)["situation"] == "about 0")
+    files[0].write_text(trained, encoding="utf-8")
     with pytest.raises(DataError, match="none of the conversations is set aside"):
-        set_aside([each for each in many if not each.set_aside])
+        load(files, None)
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("models", [("suites.users=m", "suites.judge=m"), ()])
+def test_a_recipe_with_stand_ins(files: list[Path], tmp_path: Path, models: tuple[str, ...]):
+    stand_ins = ["models.m.path=rapo.models.stand_in:answer", f"suites.esconv=[{files[0]}]", "suites.items=2"]
+    config = load_config(recipe_path("demo"), [*stand_ins, *models])
+    with Parts(config, tmp_path, lambda _: None) as parts:
+        (suite,) = make_suites(parts, ["esconv"])
+        talks, replies = suite.run("echo", Echo(), lambda done: None)
+        asked = parts.totals()
+        assert suite.run("echo", Echo(), lambda done: None) == [talks, replies]
+        assert parts.totals() == asked  # every answer comes from the journal
+    assert talks.users == (
+        "rapo.models.stand_in:answer users, critic rapo.models.stand_in:answer"
+        if models
+        else "logs, success by the user's state"
+    )
+    assert ("strategy_distance" in replies.figures) == bool(models)
+    write_results(tmp_path / "results.json", [talks, replies])
+    assert read_results(tmp_path / "results.json") == [talks, replies]
 
 
 def test_references_of_one_pair():
@@ -319,7 +372,7 @@ def test_references_of_one_pair():
 @pytest.mark.usefixtures("packages")
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the ESConv files are not at {REAL} (set RAPO_DATA)")
 def test_real_conversations():
-    talks = set_aside(load_conversations([REAL / "multiesc_valid.jsonl"]).conversations)
+    talks, _ = load([REAL / "multiesc_valid.jsonl"], None)
     said = {(talk.id, i): turn.reply for talk in talks for i, turn in enumerate(talk.to_dialogue().turns)}
 
     class Person:

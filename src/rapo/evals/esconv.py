@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from rapo.data.conversation import Conversation
+from rapo.data.conversation import set_aside as is_set_aside
+from rapo.data.formats import load_conversations, load_scenarios
 from rapo.errors import DataError, EndpointError
 from rapo.evals.critic import SOLVED, Critic
 from rapo.evals.stats import bootstrap_mean
 from rapo.evals.suite import Figure, Item, Result, after
 from rapo.evals.variety import Encode, variety
+from rapo.interact.llm_user import LLMUser
 from rapo.interact.play import Speaker, play
+from rapo.interact.replay import ReplayUser
 from rapo.interact.users import UserSimulator
 from rapo.missing import CountingUsers, demand
+from rapo.models.chat import ChatModel
 from rapo.overlap import concurrency
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue, EchoRequest, Reaction, Scenario
@@ -57,17 +63,29 @@ class Esconv:
         return results
 
 
-def set_aside(conversations: Sequence[Conversation]) -> tuple[Conversation, ...]:
-    """Those kept for evaluation, the fifth that training never meets; raises DataError when there is none."""
-    found = tuple(conversation for conversation in conversations if conversation.set_aside)
-    if not found:
+def load(files: Sequence[str | Path], player: ChatModel | None) -> tuple[tuple[Conversation, ...], UserSimulator]:
+    """The conversations of files that are set aside for evaluation, and who plays the users of their situations.
+
+    Args:
+        files: see :func:`rapo.data.formats.load_conversations`.
+        player: a language model; None replays the people of all the files.
+
+    Raises:
+        DataError: a file cannot be used, none of the conversations is set aside, or people's answers are not rated.
+    """
+    logged = load_conversations(files).conversations
+    kept = tuple(conversation for conversation in logged if conversation.set_aside)
+    if not kept:
         raise DataError(
             "none of the conversations is set aside for evaluation",
-            got=f"{len(conversations)} conversations",
+            got=f"{len(logged)} conversations",
             expected="about a fifth of them",
-            fix="give more, or a file that holds a test split and use all of it",
+            fix="give more conversations",
         )
-    return found
+    if player is None:
+        return kept, ReplayUser(logged, evaluation=True)
+    scenarios = [scenario for scenario in load_scenarios(files, "support").situations if is_set_aside(scenario)]
+    return kept, LLMUser(scenarios, [player])
 
 
 @dataclass(frozen=True, slots=True)
