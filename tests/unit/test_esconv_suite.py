@@ -118,7 +118,7 @@ def test_success_and_turns_with_a_critic():
 
 
 def test_without_a_critic_success_is_a_better_state():
-    result = talks(users=Users(STEPS, leaves={"a": 2})).run("me", Echo(), lambda done: None)
+    result = talks(users=Users(STEPS, leaves={"a": 2, "b": 1})).run("me", Echo(), lambda done: None)
     scores = {item.id: item.scores for item in result.items}
     assert {name: each["success"] for name, each in scores.items()} == {"a": 1, "b": 0, "c": 1, "d": 0}
     assert {name: each["turns"] for name, each in scores.items()} == {"a": 2, "b": 3, "c": 3, "d": 3}
@@ -277,7 +277,9 @@ def test_missing_replies_are_left_out_and_a_talk_without_any_is_lost():
             texts = super().reply(dialogues, seeds)
             return [None if d.scenario.id == "two" or d.turns else t for d, t in zip(dialogues, texts, strict=True)]
 
-    result = HumanReplies([ONE, TWO], seed=1).run("silent", Silent(), lambda done: None)
+    suite = HumanReplies([ONE, TWO], seed=1, labeller=Scripted("stand-in", stand_in))
+    result = suite.run("silent", Silent(), lambda done: None)
+    assert result.figures["replies.Question"] == result.figures["strategy_agreement"] == 1
     assert [item.id for item in result.items] == ["one"] and result.lost == 1 and result.outcome.mean == 1
     with pytest.raises(EndpointError, match="2 of 3 replies are missing"):
         HumanReplies([ONE, TWO], seed=1, max_missing=0.5).run("silent", Silent(), lambda done: None)

@@ -50,9 +50,9 @@ def bert_score(model: str, *, layers: int | None = None, device: str = "cpu") ->
     scorer = _package("bert_score", "bertscore").BERTScorer(model_type=model, num_layers=layers, device=device)
 
     def similarity(replies: Sequence[str], references: Sequence[str]) -> list[float]:
-        # Of an empty text bert-score says 0, by a way that transformers 5 has closed.
+        # Of an empty reply bert-score says 0, by a way that transformers 5 has closed.
         scores = [0.0] * len(replies)
-        worded = [i for i in range(len(replies)) if replies[i].strip() and references[i].strip()]
+        worded = [i for i in range(len(replies)) if replies[i].strip()]
         if worded:
             found = scorer.score([replies[i] for i in worded], [references[i] for i in worded])[2].tolist()
             for i, score in zip(worded, found, strict=True):
