@@ -39,6 +39,7 @@ from rapo.records import RunDirectory, atomic_write, read_records, to_json
 from rapo.seeds import derive_seed
 from rapo.suites import own
 from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, start_policy, supervise
+from rapo.trackers import tracked
 from rapo.trainer import Step, Trainer
 from rapo.worlds import load_world
 
@@ -135,13 +136,14 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
     alarms, saver = Alarms(), _Saver(trainer, folder, done, _scores_since_regular_save(run, done))
     figures: dict[str, str] = {}
-    with terminal.stage("reinforce", config.train.steps) as bar:
+    with tracked(run, terminal.warn) as trackers, terminal.stage("reinforce", config.train.steps) as bar:
         bar(done)
         for number in range(done + 1, config.train.steps + 1):
             with saver.on_stop():
                 step = trainer.step(number, lambda phase: bar(saver.done, {"now": phase} | figures))
             record(run, step)
             run.flush()
+            trackers.log(number, step.metrics)
             for alarm in alarms.check(step.metrics):
                 terminal.warn(f"step {number}: {alarm}")
             bar(number, found := _figures(step.metrics))
