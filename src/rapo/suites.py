@@ -38,6 +38,34 @@ def world(parts: Parts, name: str) -> Talks:
     return _talks(parts, name, {each: found.users(each, evaluation=True) for each in populations})
 
 
+def esconv(parts: Parts) -> Suite:
+    """ESConv: talks with a model that plays the users, or with people's logged answers; and replies beside people's."""
+    from rapo.evals.critic import Critic
+    from rapo.evals.esconv import Esconv, EsconvTalks, load
+    from rapo.evals.human_replies import HumanReplies
+
+    c = parts.config
+    if not c.suites.esconv:
+        raise ConfigError("the suite esconv has no conversations", expected="suites.esconv=FILE, in an ESConv format")
+    seed, judge = c.run.seed, parts.model(c.suites.judge, "evaluation") if c.suites.judge else None
+    player = parts.model(c.suites.users, "evaluation") if c.suites.users else None
+    conversations, users = load(c.suites.esconv, player)
+    conversations = conversations[: c.suites.items]
+    talks = EsconvTalks(
+        users.scenarios(len(conversations), seed),
+        users,
+        f"{player.name} users" if player else "logs",
+        seed,
+        critic=Critic(judge, seed) if judge else None,
+        samples=c.eval.bootstrap,
+        max_missing=c.calls.max_missing,
+    )
+    replies = HumanReplies(
+        conversations, seed, samples=c.eval.bootstrap, max_missing=c.calls.max_missing, labeller=judge
+    )
+    return Esconv([talks, replies])
+
+
 def emoharbor(parts: Parts) -> Suite:
     """Users with a way of their own, who rate what they experienced."""
     from rapo.data import load_scenarios
@@ -87,6 +115,7 @@ SUITES: dict[str, Callable[[Parts], Suite]] = {
     OWN: own,
     "support": lambda parts: world(parts, "support"),
     "bargaining": lambda parts: world(parts, "bargaining"),
+    "esconv": esconv,
     "emoharbor": emoharbor,
     "sotopia": sotopia,
 }
