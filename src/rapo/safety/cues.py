@@ -56,6 +56,7 @@ class Detector:
 
     def __init__(self, found: Mapping[str, Any]) -> None:
         words = found["words"]
+        self._spelling = {word: meant for meant, some in found["spelling"].items() for word in some}
         self._cues: list[tuple[str, Tier, re.Pattern[str]]] = [
             (category, tier, compiled(tiers.get(tier, ()), words))
             for category, tiers in found["cues"].items()
@@ -68,7 +69,7 @@ class Detector:
 
     def cues(self, text: str) -> list[Cue]:
         """The cues in a text, in their order; those of one category do not overlap."""
-        seen = plain(text)
+        seen = plain(text, self._spelling)
         idioms = [match.span() for match in self._excuses["idiom"].finditer(seen.text)]
         taken: list[_Found] = []
         for category, tier, pattern in self._cues:

@@ -9,7 +9,7 @@ the edge of a word.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -21,6 +21,7 @@ import yaml
 from rapo.errors import DataError
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_PIECE = re.compile(r"\w+|\W+")
 _GAP = r"[\s,\"*-]+"
 _APOSTROPHES = "'`´‘’ʼ"
 _SAME = {"“": '"', "”": '"', "–": "-", "—": "-", "…": "."}
@@ -28,29 +29,43 @@ _SAME = {"“": '"', "”": '"', "–": "-", "—": "-", "…": "."}
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A text as patterns see it; ``offsets[i]`` is where its character i stands in the original."""
+    """A text as patterns see it; its character i comes from ``starts[i]`` to ``ends[i]`` of the original."""
 
     text: str
-    offsets: tuple[int, ...]
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """A non-empty span of the plain text as a span of the original."""
-        return self.offsets[start], self.offsets[end - 1] + 1
+        return self.starts[start], self.ends[end - 1]
 
 
-def plain(text: str) -> Plain:
-    """The text as patterns see it."""
-    kept: list[str] = []
-    offsets: list[int] = []
+def plain(text: str, spelling: Mapping[str, str]) -> Plain:
+    """The text as patterns see it; ``spelling`` tells which words are read as which."""
+    kept = list(_letters(text))
+    line = "".join(char for char, _ in kept)
+    shown: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    for match in _PIECE.finditer(line):
+        piece = spelling.get(match[0], match[0])
+        places = [at for _, at in kept[match.start() : match.end()]]
+        shown.append(piece)
+        same = piece == match[0]
+        starts += places if same else [places[0]] * len(piece)
+        ends += [at + 1 for at in places] if same else [places[-1] + 1] * len(piece)
+    return Plain("".join(shown), tuple(starts), tuple(ends))
+
+
+def _letters(text: str) -> Iterator[tuple[str, int]]:
+    """The characters that stay, in lower case, with their places."""
     at = 0
     for char, same in groupby(map(_lower, text)):
         count = sum(1 for _ in same)
         if char not in _APOSTROPHES:
-            shown = 1 if count >= 3 and char.isalpha() else count
-            kept += _SAME.get(char, char) * shown
-            offsets += range(at, at + shown)
+            stay = 1 if count >= 3 and char.isalpha() else count
+            yield from ((_SAME.get(char, char), at + i) for i in range(stay))
         at += count
-    return Plain("".join(kept), tuple(offsets))
 
 
 def _lower(char: str) -> str:
