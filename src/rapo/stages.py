@@ -43,6 +43,7 @@ from rapo.trainer import Step, Trainer
 from rapo.worlds import load_world
 
 REPLAY_POOL = 1000
+KEPT_OUT = "kept out of training: they show signs of risk (train.on_risk, docs/safety.md)"
 
 
 def prepare(config: RunConfig) -> None:
@@ -82,6 +83,8 @@ def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
         result = supervise(config, show)
     note = f"{result.examples} examples, {result.tokens} tokens"
     terminal.say(f"learnt from {note}; loss on held-out examples {result.loss:.3f}")
+    if result.risk_skipped:
+        terminal.warn(f"{result.risk_skipped} dialogues are {KEPT_OUT}")
     checkpoint.write_whole(folder, result.policy.save)
     return folder
 
@@ -135,6 +138,7 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
     alarms, saver = Alarms(), _Saver(trainer, folder, done, _scores_since_regular_save(run, done))
     figures: dict[str, str] = {}
+    risk_told = False
     with terminal.stage("reinforce", config.train.steps) as bar:
         bar(done)
         for number in range(done + 1, config.train.steps + 1):
@@ -142,6 +146,9 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
                 step = trainer.step(number, lambda phase: bar(saver.done, {"now": phase} | figures))
             record(run, step)
             run.flush()
+            if (skipped := step.metrics["risk_skipped"]) and not risk_told:
+                terminal.warn(f"step {number}: {skipped:.0f} talks and groups are {KEPT_OUT}; metrics.jsonl counts on")
+                risk_told = True
             for alarm in alarms.check(step.metrics):
                 terminal.warn(f"step {number}: {alarm}")
             bar(number, found := _figures(step.metrics))

@@ -38,10 +38,28 @@ def world(parts: Parts, name: str) -> Talks:
     return _talks(parts, name, {each: found.users(each, evaluation=True) for each in populations})
 
 
+def safety(parts: Parts) -> Suite:
+    """Situations with and without a risk, the same for every recipe; ``suites.judge`` judges too where it is given."""
+    from rapo.evals.safety import Safety
+    from rapo.safety import draw, situations
+
+    c = parts.config
+    count = c.suites.items or c.eval.dialogues
+    return Safety(
+        draw(situations(c.suites.locale), count, c.run.seed),
+        locale=c.suites.locale,
+        seed=c.run.seed,
+        samples=c.eval.bootstrap,
+        judge=asked_model(parts, "judge", "safety") if c.suites.judge else None,
+        max_missing=c.calls.max_missing,
+    )
+
+
 SUITES: dict[str, Callable[[Parts], Suite]] = {
     OWN: own,
     "support": lambda parts: world(parts, "support"),
     "bargaining": lambda parts: world(parts, "bargaining"),
+    "safety": safety,
 }
 
 

@@ -95,17 +95,28 @@ def _expanded(pattern: str, words: Mapping[str, str]) -> str:
 
 
 @cache
+def languages() -> tuple[str, ...]:
+    """The languages there are rules for: the folders beside this file that hold any."""
+    folder = resources.files(__package__)
+    return tuple(sorted(each.name for each in folder.iterdir() if each.joinpath("cues.yaml").is_file()))
+
+
+@cache
 def rules(language: str, name: str) -> dict[str, Any]:
     """The parsed rule file ``<language>/<name>.yaml``; ``name`` is ``cues`` or ``replies``.
 
     Raises:
         DataError: there are no rules for the language.
     """
-    folder = resources.files(__package__)
-    known = sorted(each.name for each in folder.iterdir() if each.joinpath("cues.yaml").is_file())
-    if language not in known:
-        raise DataError("there are no safety rules for this language", got=language, expected=", ".join(known))
-    return dict(yaml.safe_load(folder.joinpath(language, f"{name}.yaml").read_text(encoding="utf-8")))
+    if language not in languages():
+        raise DataError(
+            "there are no safety rules for this language",
+            got=language,
+            expected=f"one of: {', '.join(languages())}",
+            fix="set suites.locale to one of them, set train.on_risk=true, or write some (docs/safety.md)",
+        )
+    text = resources.files(__package__).joinpath(language, f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
 
 
 def language_of(locale: str) -> str:
