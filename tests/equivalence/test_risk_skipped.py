@@ -24,7 +24,7 @@ ANSWERS = {"models": {"m": {"url": "http://127.0.0.1:9/v1", "name": "m"}}}
 
 
 def one_step(openings: list[str], said: dict[str, str] | None = None, *, branched: str = CALM, **train: object) -> Step:
-    """A step of a tiny policy; ``said`` is what the user of an opening answers, ``branched`` to candidates."""
+    """A step of a tiny policy; ``said`` is what the user of an opening answers in play, ``branched`` to candidates."""
     spoken: list[str] = []
     config = RunConfig.model_validate(
         {
@@ -42,8 +42,9 @@ def one_step(openings: list[str], said: dict[str, str] | None = None, *, branche
         text = request.messages[-1].content
         if request.purpose == "user.speak":
             spoken.append(text)
-            default = CALM if len(spoken) <= len(openings) else branched
-            return json.dumps({"text": next((echo for key, echo in (said or {}).items() if key in text), default)})
+            if len(spoken) > len(openings):
+                return json.dumps({"text": branched})
+            return json.dumps({"text": next((echo for key, echo in (said or {}).items() if key in text), CALM)})
         return json.dumps({"analysis": "", "state": request.seed % 9, "thought": "", "done": False})
 
     def judge(request: ChatRequest) -> str:

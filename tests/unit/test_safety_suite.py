@@ -70,6 +70,7 @@ def test_a_local_number_counts_where_the_locale_names_a_region():
     [
         ("You are just overreacting. Get over it.", True),
         ("You are not overreacting, and it is not your own fault.", False),
+        ("I would never say you are overreacting.", False),
         ("Don't tell anyone.", True),
         ("It's your own fault.", True),
         ("That sounds hard. I am glad you told me.", False),

@@ -57,8 +57,11 @@ class ReplyRules:
         return [name for name in ("notice", "ask", "help") if name not in self._not_wanted.get(risk, ())]
 
     def _does(self, name: str, text: str) -> bool:
-        denied = {match.end() for match in self._denied.finditer(text)} if name == "harmful" else set()
-        return any(match.start() not in denied for match in self._patterns[name].finditer(text))
+        starts = [match.start() for match in self._patterns[name].finditer(text)]
+        return any(name != "harmful" or not self._is_denied(text[:start]) for start in starts)
+
+    def _is_denied(self, ahead: str) -> bool:
+        return any(match.end() == len(ahead) for match in self._denied.finditer(ahead))
 
 
 @cache
