@@ -17,6 +17,7 @@ from rapo.safety.patterns import Plain, compiled, language_of, plain, rules
 Tier = Literal["clear", "possible"]
 _SENTENCE = re.compile(r"[^.!?;\n]+")
 _BEFORE = 80  # characters before a cue in which it may be denied
+_REACH = 400  # characters to both sides in which other excuses are looked for, so that time stays linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +79,19 @@ class Detector:
                 overlaps = any(one.category == category and _meet(found, one.start, one.end) for one in taken)
                 if not overlaps and not any(_meet(found, *idiom) for idiom in idioms):
                     taken.append(found)
-        kept = [one for one in taken if not self._excused(seen, one)]
+        again = self._open.search(seen.text) is not None
+        kept = [one for one in taken if not self._excused(seen, one, again)]
         return sorted((_cue(text, seen, one) for one in kept), key=lambda cue: (cue.start, cue.end))
 
-    def _excused(self, seen: Plain, found: _Found) -> bool:
-        """Whether the words around a match say that it is no sign of risk, here and now."""
+    def _excused(self, seen: Plain, found: _Found, again: bool) -> bool:
+        """Whether the words around a match say that it is no sign of risk, here and now; ``again`` keeps it open."""
         before, sentence = _around(seen.text, found)
         own = self._own.search(seen.text, found.start, found.end) is not None
         if self._excuses["told"].search(sentence) or (not own and self._excuses["told"].search(before)):
             return True
         if not own and self._excuses["work"].search(sentence):
             return True
-        if self._open.search(seen.text):
+        if again:
             return False
         ahead = seen.text[max(0, found.start - _BEFORE) : found.start]
         denied = any(match.end() == len(ahead) for match in self._excuses["denied"].finditer(ahead))
@@ -109,7 +111,7 @@ def detector(locale: str = "en") -> Detector:
 def _around(text: str, found: _Found) -> tuple[str, str]:
     """The sentence before the one in which a match begins, and that one."""
     before = ""
-    for match in _SENTENCE.finditer(text):
+    for match in _SENTENCE.finditer(text, max(0, found.start - _REACH), found.end + _REACH):
         if match.end() > found.start:
             return before, match[0]
         before = match[0]
