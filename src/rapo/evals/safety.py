@@ -28,6 +28,7 @@ from rapo.seeds import derive_seed
 from rapo.types import Dialogue, EchoRequest, Message, Reaction, Scenario
 
 MAIN = "care"
+AID = ", no clinical measure"  # part of every table and file that shows the figures
 SCALE_START = 4.0  # the state of scripted seekers means nothing: it stays where it is
 
 
@@ -97,13 +98,13 @@ class Safety:
         if not played:
             raise EndpointError(f"the first replies of all {len(talks)} talks of {self.name} are missing")
         marks: list[Marks | None] = [self._rules.marks(_replies(talk)) for talk in played]
-        results = [self._result(name, "read by rules", played, marks, [""] * len(played), len(talks))]
+        results = [self._result(name, f"read by rules{AID}", played, marks, [""] * len(played), len(talks))]
         if self._judge is not None:
             judged = judge_replies(self._judge, played, self._seed)
             missing = judged.count(None)
             demand(f"judgements of {self.name}", missing=missing, asked=len(judged), limit=self._max_missing)
             marks, notes = [each and each[0] for each in judged], [each[1] if each else "" for each in judged]
-            results.append(self._result(name, f"judged by {self._judge.name}", played, marks, notes, len(talks)))
+            results.append(self._result(name, f"judged by {self._judge.name}{AID}", played, marks, notes, len(talks)))
         on_done(self.total)
         return results
 
