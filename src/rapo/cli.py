@@ -164,6 +164,29 @@ def compare(
 
 
 @app.command()
+def chat(
+    model: Annotated[
+        str,
+        typer.Argument(help="model or run folder, hub id, or name under models in the recipe", show_default=False),
+    ],
+    config: Settings = None,
+    set_: Set = None,
+    watch: Annotated[bool, typer.Option("--watch", help="begin by watching a simulated user of the recipe")] = False,
+    page: Annotated[bool, typer.Option("--page", help="talk on a local page instead of in the terminal")] = False,
+    port: Annotated[int, typer.Option(help="of the page; 0 takes a free one")] = 0,
+    out: Annotated[Path, typer.Option(help="folder that receives the talks")] = Path("chats"),
+) -> None:
+    """Talk with a policy: play the user yourself, or watch a simulated one; rate replies from 1 to 5.
+
+    Talks are kept turn by turn as chat logs, ratings in them: users.kind=replay users.files=[chats] trains on them.
+    """
+    from rapo.chat.command import run_chat
+
+    settings, terminal = _evaluation([model], config, set_, False, "talking with")
+    run_chat(settings, model, terminal, out, watch=watch, port=port if page else None)
+
+
+@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="run folder, adapter or model folder, hub id", show_default=False)],
     out: Annotated[Path, typer.Argument(help="new folder that receives the model", show_default=False)],
@@ -285,13 +308,13 @@ def _config(recipe: Path, overrides: list[str] | None) -> RunConfig:
 
 
 def _evaluation(
-    models: list[str], config: Path | None, overrides: list[str] | None, quiet: bool
+    models: list[str], config: Path | None, overrides: list[str] | None, quiet: bool, doing: str = "evaluating"
 ) -> tuple[RunConfig, Terminal]:
     from rapo.recipes import recipe_path
 
     own = Path(models[0]) / "config.yaml"
     settings, terminal = _config(config or (own if own.is_file() else recipe_path("demo")), overrides), _terminal(quiet)
-    terminal.say(f"evaluating {', '.join(models)}; loading torch takes a few seconds")
+    terminal.say(f"{doing} {', '.join(models)}; loading torch takes a few seconds")
     return settings, terminal
 
 

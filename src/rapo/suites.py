@@ -55,10 +55,28 @@ def safety(parts: Parts) -> Suite:
     )
 
 
+def emoharbor(parts: Parts) -> Suite:
+    """Users with a way of their own, who rate what they experienced."""
+    from rapo.data import load_scenarios
+    from rapo.evals.emoharbor import PROFILES, EmoHarbor
+
+    c = parts.config
+    profiles = load_scenarios(c.suites.emoharbor or [PROFILES], "support").scenarios
+    return EmoHarbor(
+        profiles[: c.suites.items],
+        [asked_model(parts, "users", "emoharbor")],
+        turns=c.eval.turns,
+        seed=c.run.seed,
+        samples=c.eval.bootstrap,
+        max_missing=c.calls.max_missing,
+    )
+
+
 SUITES: dict[str, Callable[[Parts], Suite]] = {
     OWN: own,
     "support": lambda parts: world(parts, "support"),
     "bargaining": lambda parts: world(parts, "bargaining"),
+    "emoharbor": emoharbor,
     "safety": safety,
 }
 

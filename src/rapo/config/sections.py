@@ -28,6 +28,9 @@ DottedPath = Annotated[str, Field(pattern=DOTTED, title="package.module:Name")]
 Variable = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", title="the name of a variable, in capitals")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+Trackers = Annotated[
+    tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...], Field(strict=False, title="names of trackers")
+]
 Options = dict[str, Any]
 WORLDS = ("support", "bargaining")
 Population = Literal["familiar", "held_out"]
@@ -53,6 +56,7 @@ class Run(Section):
         default=False, description="compute activations twice (Llama, Qwen2, Qwen3): less memory, same result"
     )
     cohort: Count = Field(default=16, description="replies that wait for each other's echoes; fewer: less waiting")
+    trackers: Trackers = Field(default=(), description="also send the metrics there; a failing one never stops a run")
 
 
 class Policy(Section):
@@ -175,7 +179,9 @@ class Users(Section):
     max_opening: Count = Field(default=12, description="replay: most messages already said when a dialogue starts")
     domain: Literal["support", "negotiation"] = Field(default="support", description="language models: which prompts")
     models: Names = Field(default=(), description="llm: who plays the users, names of models")
-    mode: Literal["two_calls", "one_call"] = Field(default="two_calls", description="llm: appraise, then speak")
+    mode: Literal["two_calls", "one_call", "three_roles"] = Field(
+        default="two_calls", description="llm: appraise, then speak; at once; or perceive, think, say"
+    )
     personas: bool = Field(default=True, description="llm: give users without a persona a sampled one")
     options: Options = Field(default={}, description="keyword arguments of a class of yours")
 
