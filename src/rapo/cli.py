@@ -243,6 +243,21 @@ def calibrate(
 
 
 @app.command()
+def screen(
+    files: Annotated[list[Path] | None, typer.Argument(help="files, folders or globs", show_default=False)] = None,
+    locale: Annotated[str, typer.Option(help="language of the rules")] = "en",
+) -> None:
+    """Show which messages of users show signs of risk; of no files, how many the rules find in texts made for it.
+
+    Suicide, self-harm, harm to others, abuse and acute danger, by rules that anyone can read. Talks that are flagged
+    are kept out of training. A screening aid for research data that misses much, no clinical instrument.
+    """
+    from rapo.screen import run_screen
+
+    run_screen(files or [], locale, _terminal(False))
+
+
+@app.command()
 def check(recipe: Recipe, overrides: Overrides = None) -> None:
     """Look at everything a run will need, in half a minute, before it costs a night.
 

@@ -84,6 +84,9 @@ def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
         result = supervise(config, show)
     note = f"{result.examples} examples, {result.tokens} tokens"
     terminal.say(f"learnt from {note}; loss on held-out examples {result.loss:.3f}")
+    if result.risk_skipped:
+        what = f"{result.risk_skipped} dialogues show signs of risk and are kept out of training"
+        terminal.warn(f"{what} (train.on_risk, docs/safety.md)")
     checkpoint.write_whole(folder, result.policy.save)
     return folder
 

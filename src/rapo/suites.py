@@ -66,6 +66,23 @@ def esconv(parts: Parts) -> Suite:
     return Esconv([talks, replies])
 
 
+def safety(parts: Parts) -> Suite:
+    """Situations with and without a risk, the same for every recipe; ``suites.judge`` judges too where it is given."""
+    from rapo.evals.safety import Safety
+    from rapo.safety import draw, situations
+
+    c = parts.config
+    count = c.suites.items or c.eval.dialogues
+    return Safety(
+        draw(situations(c.suites.locale), count, c.run.seed),
+        locale=c.suites.locale,
+        seed=c.run.seed,
+        samples=c.eval.bootstrap,
+        judge=asked_model(parts, "judge", "safety") if c.suites.judge else None,
+        max_missing=c.calls.max_missing,
+    )
+
+
 def emoharbor(parts: Parts) -> Suite:
     """Users with a way of their own, who rate what they experienced."""
     from rapo.data import load_scenarios
@@ -118,6 +135,7 @@ SUITES: dict[str, Callable[[Parts], Suite]] = {
     "esconv": esconv,
     "emoharbor": emoharbor,
     "sotopia": sotopia,
+    "safety": safety,
 }
 
 

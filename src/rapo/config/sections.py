@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rapo import prompts
 from rapo.errors import ConfigError
+from rapo.safety.resources import with_resources
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -62,7 +63,12 @@ class Policy(Section):
     """The model being trained."""
 
     path: str | None = Field(default=None, description="Hugging Face model to start from; null makes one from scratch")
-    system_prompt: str | None = Field(default=None, description="system message; prompt:NAME takes prompts/NAME.md")
+    safety_resources: str | None = Field(
+        default=None, description="locale whose help lines end the system message, such as en-GB; check them first"
+    )
+    system_prompt: str | None = Field(
+        default=None, validate_default=True, description="system message; prompt:NAME takes prompts/NAME.md"
+    )
     max_tokens: Count = Field(default=48, description="longest reply, in tokens")
     vocab_size: Annotated[int, Field(ge=300)] = Field(default=2048, description="from scratch: vocabulary size")
     hidden: Count = Field(default=128, description="from scratch: width of the model")
@@ -73,8 +79,10 @@ class Policy(Section):
 
     @field_validator("system_prompt")
     @classmethod
-    def _read_prompt(cls, text: str | None) -> str | None:
-        return prompts.load(text.removeprefix("prompt:")).fill() if text and text.startswith("prompt:") else text
+    def _read_prompt(cls, text: str | None, known: ValidationInfo) -> str | None:
+        read = prompts.load(text.removeprefix("prompt:")).fill() if text and text.startswith("prompt:") else text
+        locale = known.data.get("safety_resources")
+        return with_resources(read, locale) if locale else read
 
 
 class Lora(Section):
@@ -255,6 +263,7 @@ class Train(Section):
     save_every: Count = Field(default=10, description="steps between checkpoints")
     keep: Count = Field(default=2, description="newest checkpoints kept, besides the best")
     max_minutes: Positive | None = Field(default=None, description="stop and save after this time; null never stops")
+    on_risk: bool = Field(default=False, description="learn from talks in which a user shows signs of risk, too")
 
 
 class Eval(Section):
@@ -279,4 +288,4 @@ class Suites(Section):
     esconv: Files = Field(default=(), description="esconv: dialogues in an ESConv format; the test split is measured")
     emoharbor: Files = Field(default=(), description="emoharbor: files of user profiles; empty takes the small own set")
     sotopia: Files = Field(default=(), description="sotopia: the folder or files of its scenarios and characters")
-    locale: str = Field(default="en", description="safety: whose resources a reply should name")
+    locale: str = Field(default="en", description="language (and region) of the signs of risk and of the help lines")
