@@ -36,6 +36,7 @@ from rapo.optimize.sft import SftStep
 from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import RunDirectory, atomic_write, read_records, to_json
+from rapo.report import leave_report
 from rapo.seeds import derive_seed
 from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, start_policy, supervise
 from rapo.trainer import Step, Trainer
@@ -104,6 +105,7 @@ def _run_stages(run: RunDirectory, parts: Parts, terminal: Terminal) -> dict[str
     after = evaluate(run, parts, "after", {"trained": policy}, terminal)
     summary = _summary(run, parts, [*before, *after], time.time() - started)
     atomic_write(run.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+    leave_report(run.path, terminal.warn)
     return summary
 
 
