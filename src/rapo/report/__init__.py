@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rapo.errors import RunError
 from rapo.records import atomic_write, disk_errors
-from rapo.report.page import page
+from rapo.report.page import html_page
 
 NAME = "report.html"
 
@@ -27,7 +27,7 @@ def write_report(runs: list[Path], out: Path) -> Path:
     if not out.parent.is_dir():
         raise RunError(f"{out} cannot be written", got=f"no folder {out.parent}", fix="make it first")
     with disk_errors(out):
-        atomic_write(out, page(runs))
+        atomic_write(out, html_page(runs))
     return out
 
 

@@ -38,6 +38,12 @@ function svg(name, props = {}, ...children) {
   return build(node, props, children);
 }
 
+// Replaces what a node holds; null and false are nothing, as in `el`.
+function fill(node, ...children) {
+  node.replaceChildren();
+  return build(node, {}, children);
+}
+
 const byId = (id) => document.getElementById(id);
 const known = (value) => value !== null && value !== undefined;
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -19,10 +19,10 @@ function compareView(report) {
     const [a, b] = [speakers.get(state.a), speakers.get(state.b)], pairs = pairUp(report, a, b);
     const options = keys.map((key) => [key, speakers.get(key).name]), scores = [...new Set(pairs.flatMap((pair) => pair.scores))];
     if (!scores.includes(state.score)) state.score = pairs[0]?.main;
-    node.replaceChildren(el("div.head", {}, el("h1", {}, "Compare")), el("div.choices.wide", {},
+    fill(node, el("div.head", {}, el("h1", {}, "Compare")), el("div.choices.wide", {},
       choice("A", options, state.a, (key) => { state.a = key; draw(); }), choice("B", options, state.b, (key) => { state.b = key; draw(); }),
       scores.length > 1 ? choice("Score", scores.map((name) => [name, words(name)]), state.score, (name) => { state.score = name; draw(); }) : null),
-    ...comparison(pairs, a.name, b.name, state.score));
+    comparison(pairs, a.name, b.name, state.score));
   };
   draw();
   return [node];

@@ -45,7 +45,7 @@ async function dialogueDetail(report, place, beside = partner(report, place)) {
   const {scenario} = talks[shown.indexOf(place)];
   const others = report.sameSeeker(place).filter((other) => other !== place);
   const pick = others.length ? choice("Beside it", [["", "nothing"], ...others.map((other) => [other, sourceName(report, d.source[other])])], beside ?? "",
-    async (key) => views.dialogues.pane.replaceChildren(...await dialogueDetail(report, place, key === "" ? null : Number(key)))) : null;
+    async (key) => views.dialogues.fill(await dialogueDetail(report, place, key === "" ? null : Number(key)))) : null;
   return [
     el("div.head", {}, el("h1", {}, scenario.situation || d.id[place]), chip(changeOf(d.states[place]))),
     el("p.note", {}, `${sourceName(report, d.source[place])} · ${known(d.step[place]) ? `step ${d.step[place]} · ` : ""}${d.id[place]} · ${scenario.scale.name} ${scenario.scale.low} to ${scenario.scale.high}, higher is better`),

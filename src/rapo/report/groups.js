@@ -62,7 +62,7 @@ function groupFacts(report, place, group) {
 
 function shadeControl(report, place, record) {
   const lessons = ["candidates", "corrections"].flatMap((kind) => record.group[kind].map((_, i) => lessonOf(record, kind, i))), most = darkest(lessons);
-  const set = async (value) => { shading = value; views.groups.pane.replaceChildren(...await groupDetail(report, place)); byId(`shade-${value}`).focus(); };
+  const set = async (value) => { shading = value; views.groups.fill(await groupDetail(report, place)); byId(`shade-${value}`).focus(); };
   const option = (value, text) => el("button", {type: "button", id: `shade-${value}`, "aria-pressed": String(shading === value), on: {click: () => set(value)}}, text);
   const full = {divergence: `darkest: ${number(most.divergence)} nats between teacher and student`, push: `darkest: ${number(most.push)}; solid line up, dotted down`, none: ""}[shading];
   const whole = record.pieces || shading === "none" ? "" : "  (of whole replies: this run has no record of words)";

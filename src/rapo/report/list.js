@@ -94,12 +94,12 @@ class Browser {
 
   async find() {
     this.query = this.search.value.trim().toLowerCase();
-    const query = this.query, terms = query.split(/\s+/).filter(Boolean);
+    const query = this.query;
     this.matches = null;
-    if (terms.length) {
+    if (query) {
       const texts = await this.records.texts((share) => { this.count.textContent = `reading ${percent(share)}`; });
       if (query !== this.query) return;
-      this.matches = texts.map((text) => terms.every((term) => text.includes(term)));
+      this.matches = texts.map((text) => text.includes(query));
     }
     this.refresh();
   }
@@ -129,7 +129,11 @@ class Browser {
     this.place = place;
     const content = await this.detail(place);
     if (this.place !== place) return;
-    this.pane.replaceChildren(el("button.back.quiet", {type: "button", on: {click: () => go(this.name)}}, "← List"), ...content);
+    this.fill(content);
     this.pane.scrollTop = 0;
+  }
+
+  fill(content) {
+    fill(this.pane, el("button.back.quiet", {type: "button", on: {click: () => go(this.name)}}, "← List"), content);
   }
 }

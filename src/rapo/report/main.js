@@ -21,8 +21,8 @@ async function route() {
   const main = byId("view");
   main.className = name;
   byId("tip").hidden = true;
-  if (name === "overview") main.replaceChildren(...overviewView(report));
-  else if (name === "compare") main.replaceChildren(...compareView(report));
+  if (name === "overview") fill(main, overviewView(report));
+  else if (name === "compare") fill(main, compareView(report));
   else await openBrowser(main, name, place, beside);
 }
 
@@ -33,7 +33,7 @@ async function openBrowser(main, name, place, beside) {
   const view = views[name], valid = known(place) && place < records.count ? place : null;
   if (main.firstChild !== view.node) { main.replaceChildren(view.node); view.refresh(); }
   await view.open(valid);
-  if (known(valid) && known(beside) && beside < records.count && name === "dialogues") view.pane.replaceChildren(...await dialogueDetail(report, valid, beside));
+  if (known(valid) && known(beside) && beside < records.count && name === "dialogues") view.fill(await dialogueDetail(report, valid, beside));
 }
 
 function onKey(event) {

@@ -28,7 +28,7 @@ POLICY = (
 )
 
 
-def page(runs: list[Path]) -> str:
+def html_page(runs: list[Path]) -> str:
     """The report of these runs; raises RunError when one cannot be read."""
     chunks = {"dialogues": Chunks("dialogues"), "groups": Chunks("groups")}
     index = Index(lambda kind, record: chunks[kind].add(record))
@@ -42,10 +42,10 @@ def page(runs: list[Path]) -> str:
 
 
 class Chunks:
-    """Records of one kind in blocks of about ``CHUNK`` characters; ``starts`` has the number of each block's first."""
+    """Records of one kind in blocks of about ``most`` characters; ``starts`` has the number of each block's first."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind, self.blocks, self.starts = kind, list[str](), list[int]()
+    def __init__(self, kind: str, most: int = CHUNK) -> None:
+        self.kind, self.most, self.blocks, self.starts = kind, most, list[str](), list[int]()
         self._lines, self._size, self._count = list[str](), 0, 0
 
     def add(self, record: Json) -> None:
@@ -55,7 +55,7 @@ class Chunks:
         self._lines.append(json.dumps(record, separators=(",", ":")))
         self._count += 1
         self._size += len(self._lines[-1])
-        if self._size >= CHUNK:
+        if self._size >= self.most:
             self.close()
 
     def close(self) -> None:

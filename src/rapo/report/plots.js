@@ -14,7 +14,8 @@ function figure(title, drawing, note = "", legend = null) {
 function ticks(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
   const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((each) => each * unit).find((each) => each >= rough * 0.999);
+  const off = (each) => Math.abs(Math.log(each * unit / rough));
+  const step = unit * [1, 2, 5, 10].reduce((best, each) => off(each) < off(best) ? each : best);
   const found = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-6; value += step) found.push(value);
   return {values: found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9))};
@@ -45,7 +46,7 @@ function linePlot({label, series, xName = "", yRange = null, width = 340, height
       svg("text.tick", {x: box.left - 6, y: y(value) + 3.5, "text-anchor": "end"}, number(value, across.digits)));
   }
   for (const value of along.values.filter((each) => !wholeX || Number.isInteger(each))) {
-    drawing.append(svg("text.tick", {x: x(value), y: height - box.bottom + 15, "text-anchor": "middle"}, number(value, along.digits)));
+    drawing.append(svg("text.tick", {x: x(value), y: height - box.bottom + 15, "text-anchor": "middle"}, number(value, wholeX ? 0 : along.digits)));
   }
   if (xName) drawing.append(svg("text.tick", {x: (box.left + width - box.right) / 2, y: height - 4, "text-anchor": "middle"}, xName));
   for (const each of series) drawSeries(drawing, each, x, y);
@@ -100,7 +101,7 @@ function follow(drawing, series, x, {width, height, box}) {
 
 // rows: [{label, mean, low, high, ink, strong, gap}]: a dot and its interval per line.
 function forestPlot({label, rows, width, xName = ""}) {
-  const left = Math.min(190, width * 0.34), right = width < 460 ? 58 : 150, line = 26;
+  const left = Math.min(190, width * 0.34), right = width < 460 ? 62 : 178, line = 26;
   const height = rows.reduce((sum, row) => sum + line + (row.gap ?? 0), 0) + 40;
   const range = span([0, ...rows.flatMap((row) => [row.mean, row.low, row.high])]), x = scale(range, [left, width - right]);
   const drawing = svg("svg.plot", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label});

@@ -13,6 +13,7 @@ from typing import Any
 
 from rapo.config import RunConfig, load_config
 from rapo.errors import RunError
+from rapo.evals.results import read_results
 from rapo.models.journal import LOCAL, TOTALS_BY_ROLE, Totals
 from rapo.records import Kind, read_records, to_json
 
@@ -27,7 +28,7 @@ class RunFiles:
         path: its folder.
         config: with which it was started.
         metrics: one object per step.
-        results: of its evaluations, in the shape of ``evals.suite.Result`` and with a "moment": before, after, ...
+        results: of its evaluations, as ``evals.suite.Result`` and with a "moment": before, after, ...
         summary: what a finished run says of itself; empty until then.
         calls: what language models were asked and what it cost, by role; empty without any.
         active: a process is writing there.
@@ -69,21 +70,8 @@ def _evaluations(path: Path) -> list[Path]:
 
 
 def _results(file: Path) -> list[Json]:
-    found, moment = _object(file), file.stem.removeprefix("evaluation-")
-    results = found["results"] if "results" in found else [_talks(row) for row in found.get("rows", ())]
-    return [{**result, "moment": moment} for result in results]
-
-
-def _talks(row: Json) -> Json:
-    """A row of dialogues as a result of a suite."""
-    items = []
-    for dialogue in row["dialogues"]:
-        states = trajectory(dialogue)
-        items.append({"id": dialogue["scenario"]["id"], "dialogue": dialogue})
-        items[-1]["scores"] = {"change": states[-1] - states[0]} if len(states) > 1 else {}
-    figures = {name: value for name, value in row["outcome"].items() if name not in {"dialogues", "lost"}}
-    names = {"suite": "talks", "users": row["population"], "main": "change", "lost": row["outcome"].get("lost", 0)}
-    return {**names, "speaker": row["speaker"], "kind": row["kind"], "items": items, "figures": figures}
+    moment = file.stem.removeprefix("evaluation-")
+    return [{**to_json(result), "moment": moment} for result in read_results(file) or ()]
 
 
 def trajectory(dialogue: Json) -> list[float]:
