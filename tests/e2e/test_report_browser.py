@@ -205,7 +205,6 @@ def test_candidates_stand_by_rank_with_their_echoes_and_words(run: Path, open_pa
             assert text in shown
     shaded = page.locator(".correction .word.up").first
     expected = record["token_divergences"][group["corrections"].index(_first_correction(group, order))][0]
-    assert shaded.get_attribute("data-tip") == f"divergence {expected:.3f} nats"[:22] + " nats" or expected >= 0.0005
     shaded.hover()
     assert f"divergence {expected:.3f} nats" in page.locator("#tip").inner_text()
     page.get_by_role("button", name="advantage").click()

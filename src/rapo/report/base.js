@@ -50,10 +50,12 @@ const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.
 
 function number(value, digits = 2) {
   if (!known(value)) return "–";
-  if (value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits) return value.toExponential(1).replace("-", "−");
   const text = Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : value.toFixed(digits);
   return text.replace("-", "−");
 }
+
+// For values of any size: 0.00012 is 1.2e−4.
+const precise = (value) => value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1).replaceAll("-", "−") : number(value);
 
 const signed = (value, digits = 2) => known(value) ? (value > 0 ? "+" : "") + number(value, digits) : "–";
 const percent = (value) => known(value) ? `${Math.round(100 * value)} %` : "–";

@@ -98,9 +98,14 @@ function meter(state, {low, high}) {
   return el("span.meter", {}, el("span.fill", {vars: {"--share": `${100 * share}%`}}));
 }
 
+function plain(value) {
+  if (Array.isArray(value)) return value.map(plain).join(value.some((each) => String(each).length > 24) ? "\n" : ", ");
+  return value && typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
 function profileBox(scenario) {
   const facts = Object.entries(scenario.profile ?? {});
   if (!facts.length) return null;
   return el("details", {}, el("summary", {}, "The user's profile, hidden from the policy"),
-    el("dl", {}, facts.map(([key, value]) => [el("dt", {}, words(key)), el("dd", {}, typeof value === "string" ? value : JSON.stringify(value))])));
+    el("dl", {}, facts.map(([key, value]) => [el("dt", {}, words(key)), el("dd", {}, plain(value))])));
 }

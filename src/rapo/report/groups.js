@@ -27,7 +27,7 @@ function groupsView(report) {
 
 async function groupDetail(report, place) {
   const record = await report.texts.groups.get(place), g = report.groups, {group} = record;
-  const talk = group.pivot.dialogue, before = trajectory(talk).at(-1), skipped = Math.max(0, talk.turns.length - 2);
+  const talk = group.pivot.dialogue, before = trajectory(talk).at(-1), skipped = Math.max(0, talk.turns.length - 1);
   const link = known(g.dialogue[place]) ? el("a", {href: `#dialogues/${g.dialogue[place]}`}, "the whole dialogue") : null;
   return [
     el("div.head", {}, el("h1", {}, talk.scenario.situation || g.id[place]), chip(group.pivot.change, "the turn that was branched:")),
@@ -53,11 +53,13 @@ function byRank({candidates, feedback}) {
 function groupFacts(report, place, group) {
   const g = report.groups;
   const agreement = known(group.agreement) ? `Kendall's W ${number(group.agreement)} over ${group.orders.length} orders` : "read in one order";
-  return el("div.tiles", {},
-    tile("Candidates", String(group.candidates.length), `states spread over ${number(g.spread[place], 1)}`),
-    tile("Best candidate", signed(g.best[place], 1), "change of the user's state"),
-    tile("Judge and state", signed(g.judge[place]), "rank correlation; 1 is the same order"),
-    tile("Corrections", String(group.corrections.length), agreement));
+  const fact = (name, value, tip) => el("div.fact", {"data-tip": tip}, el("span.note", {}, name), el("b", {}, value));
+  return el("div.facts", {},
+    fact("candidates", String(group.candidates.length), `their states spread over ${number(g.spread[place], 1)}`),
+    fact("best", signed(g.best[place], 1), "the largest change of the user's state"),
+    fact("judge and state", signed(g.judge[place]), "rank correlation: 1 is the same order, below 0 the judge goes against the user"),
+    fact("agreement of orders", known(group.agreement) ? number(group.agreement) : "–", agreement),
+    fact("corrections", String(group.corrections.length), "what the teacher wrote instead of failed candidates"));
 }
 
 function shadeControl(report, place, record) {

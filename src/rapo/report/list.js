@@ -19,8 +19,8 @@ class VirtualList {
     this.rows.forEach((row) => row.remove());
     this.rows.clear();
     this.chosen = places.indexOf(selected);
+    this.node.scrollTop = 0;
     this.draw();
-    this.reveal();
   }
 
   schedule() {
@@ -125,6 +125,7 @@ class Browser {
     if (!known(place)) return;
     if (this.list.places[this.list.chosen] !== place) {
       this.list.show(this.list.places, place);
+      this.list.reveal();
     }
     this.place = place;
     const content = await this.detail(place);

@@ -83,7 +83,7 @@ function follow(drawing, series, x, {width, height, box}) {
     const nearest = at.reduce((best, value) => Math.abs(x(value) - px) < Math.abs(x(best) - px) ? value : best, at[0]);
     const told = series.filter((each) => each.name).map((each) => {
       const found = each.points.find(([value]) => value === nearest)?.[1];
-      return known(found) ? `${each.name} ${number(found)}` : null;
+      return known(found) ? `${each.name} ${precise(found)}` : null;
     }).filter(Boolean);
     hair.setAttribute("x1", x(nearest));
     hair.setAttribute("x2", x(nearest));
@@ -101,11 +101,12 @@ function follow(drawing, series, x, {width, height, box}) {
 
 // rows: [{label, mean, low, high, ink, strong, gap}]: a dot and its interval per line.
 function forestPlot({label, rows, width, xName = ""}) {
-  const left = Math.min(190, width * 0.34), right = width < 460 ? 62 : 178, line = 26;
+  const longest = Math.max(...rows.map((row) => row.label.length));
+  const left = Math.min(longest * 7 + 22, width * 0.34), right = width < 460 ? 62 : 178, line = 26;
   const height = rows.reduce((sum, row) => sum + line + (row.gap ?? 0), 0) + 40;
   const range = span([0, ...rows.flatMap((row) => [row.mean, row.low, row.high])]), x = scale(range, [left, width - right]);
   const drawing = svg("svg.plot", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label});
-  const along = ticks(range[0], range[1], (width - left - right) / 60);
+  const along = ticks(range[0], range[1], (width - left - right) / 45);
   for (const value of along.values) {
     drawing.append(svg(Math.abs(value) < 1e-9 ? "line.axis" : "line.grid", {x1: x(value), x2: x(value), y1: 4, y2: height - 34}),
       svg("text.tick", {x: x(value), y: height - 19, "text-anchor": "middle"}, number(value, along.digits)));
