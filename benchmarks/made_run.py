@@ -1,4 +1,4 @@
-"""A run directory of any size, written as a run writes it, without a model: for the tests and benchmark of the report."""
+"""A run directory of any size without a model, written as a run writes it: for tests and benchmark of the report."""
 
 from __future__ import annotations
 
@@ -30,10 +30,26 @@ from rapo.types import (
 )
 
 LEXICON = (
-    "I you we they my your a the this that not never always often still today since work night sister brother boss doctor"
-    " money house train letter phone school winter feel think know want need try talk listen stay leave call wait sleep cry"
-    " hard heavy tired alone afraid angry calm better worse maybe because when after before with without about again"
-).split()
+    *("I", "you", "we", "they", "my", "your", "not", "never", "often", "still", "today", "since", "because", "when"),
+    *("work", "night", "sister", "brother", "boss", "doctor", "money", "house", "train", "letter", "phone", "school"),
+    *(
+        "feel",
+        "think",
+        "know",
+        "want",
+        "need",
+        "try",
+        "talk",
+        "listen",
+        "stay",
+        "leave",
+        "call",
+        "wait",
+        "sleep",
+        "cry",
+    ),
+    *("hard", "heavy", "tired", "alone", "afraid", "angry", "calm", "better", "worse", "about", "after", "without"),
+)
 
 
 def plain_text(random: Random) -> str:

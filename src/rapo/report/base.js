@@ -6,7 +6,8 @@ const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
 
 function visible(text) {
   return String(text).replace(UNSEEN, (c) =>
-    c === "\n" || c === "\t" ? c : `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+    c === "\n" || c === "\t" ? c : `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`,
+  );
 }
 
 function build(node, props, children) {
@@ -55,10 +56,11 @@ function number(value, digits = 2) {
 }
 
 // For values of any size: 0.00012 is 1.2e−4.
-const precise = (value) => value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1).replaceAll("-", "−") : number(value);
+const precise = (value) =>
+  value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1).replaceAll("-", "−") : number(value);
 
-const signed = (value, digits = 2) => known(value) ? (value > 0 ? "+" : "") + number(value, digits) : "–";
-const percent = (value) => known(value) ? `${Math.round(100 * value)} %` : "–";
+const signed = (value, digits = 2) => (known(value) ? (value > 0 ? "+" : "") + number(value, digits) : "–");
+const percent = (value) => (known(value) ? `${Math.round(100 * value)} %` : "–");
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 function duration(seconds) {
@@ -69,7 +71,9 @@ function duration(seconds) {
 }
 
 const words = (name) => name.replaceAll("_", " ");
-const letter = (place) => place < 26 ? String.fromCharCode(65 + place) : `#${place + 1}`;
+// Facts in a line; what is missing is left out.
+const line = (...facts) => facts.filter(Boolean).join(" · ");
+const letter = (place) => (place < 26 ? String.fromCharCode(65 + place) : `#${place + 1}`);
 
 // A change for the better or the worse: a sign and a triangle besides the colour.
 function chip(change, title = "change of state") {
@@ -79,16 +83,43 @@ function chip(change, title = "change of state") {
 }
 
 function choice(label, options, value, onChange) {
-  const select = el("select", {"aria-label": label, on: {change: () => onChange(select.value)}},
-    options.map(([key, text]) => el("option", {value: key, selected: String(key) === String(value)}, text)));
+  const select = el(
+    "select",
+    {"aria-label": label, on: {change: () => onChange(select.value)}},
+    options.map(([key, text]) => el("option", {value: key, selected: String(key) === String(value)}, text)),
+  );
   return el("label.choice", {}, el("span", {}, label), select);
 }
 
 function table(head, rows, numeric = true) {
-  return el("div.scroll-x", {}, el(numeric ? "table.numbers" : "table", {},
-    el("thead", {}, el("tr", {}, head.map((cell) => el("th", {scope: "col"}, cell)))),
-    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) =>
-      i ? el("td", {}, cell) : el("th", {scope: "row"}, cell)))))));
+  return el(
+    "div.scroll-x",
+    {},
+    el(
+      numeric ? "table.numbers" : "table",
+      {},
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          head.map((cell) => el("th", {scope: "col"}, cell)),
+        ),
+      ),
+      el(
+        "tbody",
+        {},
+        rows.map((row) =>
+          el(
+            "tr",
+            {},
+            row.map((cell, i) => (i ? el("td", {}, cell) : el("th", {scope: "row"}, cell))),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 // Values on hover, focus and tap, for anything with data-tip.
@@ -100,11 +131,20 @@ function installTips() {
     if (!target) return;
     tip.textContent = target.getAttribute("data-tip");
     const box = target.getBoundingClientRect();
-    const left = Math.min(Math.max(8, box.left + box.width / 2 - tip.offsetWidth / 2), innerWidth - tip.offsetWidth - 8);
+    const left = Math.min(
+      Math.max(8, box.left + box.width / 2 - tip.offsetWidth / 2),
+      innerWidth - tip.offsetWidth - 8,
+    );
     const above = box.top - tip.offsetHeight - 6;
     tip.style.left = `${left}px`;
     tip.style.top = `${above > 4 ? above : box.bottom + 6}px`;
   };
   for (const event of ["pointerover", "focusin"]) document.addEventListener(event, show);
-  document.addEventListener("scroll", () => { tip.hidden = true; }, true);
+  document.addEventListener(
+    "scroll",
+    () => {
+      tip.hidden = true;
+    },
+    true,
+  );
 }

@@ -90,4 +90,4 @@ class Report {
 }
 
 const trajectory = (dialogue) => [dialogue.scenario.start, ...dialogue.turns.map((turn) => turn.reaction.state)];
-const changeOf = (states) => states.length > 1 ? states.at(-1) - states[0] : null;
+const changeOf = (states) => (states.length > 1 ? states.at(-1) - states[0] : null);

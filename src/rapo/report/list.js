@@ -7,8 +7,16 @@ class VirtualList {
     this.chosen = -1;
     this.rows = new Map();
     this.canvas = el("div.canvas");
-    this.node = el("div.list", {role: "listbox", tabindex: "0", "aria-label": label,
-      on: {scroll: () => this.schedule(), keydown: (event) => this.key(event)}}, this.canvas);
+    this.node = el(
+      "div.list",
+      {
+        role: "listbox",
+        tabindex: "0",
+        "aria-label": label,
+        on: {scroll: () => this.schedule(), keydown: (event) => this.key(event)},
+      },
+      this.canvas,
+    );
     new ResizeObserver(() => this.schedule()).observe(this.node);
   }
 
@@ -24,19 +32,39 @@ class VirtualList {
   }
 
   schedule() {
-    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.draw(); });
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
+    });
   }
 
   draw() {
     const first = Math.max(0, Math.floor(this.node.scrollTop / this.height) - 4);
-    const last = Math.min(this.places.length, Math.ceil((this.node.scrollTop + this.node.clientHeight) / this.height) + 4);
-    for (const [at, row] of this.rows) if (at < first || at >= last) { row.remove(); this.rows.delete(at); }
+    const last = Math.min(
+      this.places.length,
+      Math.ceil((this.node.scrollTop + this.node.clientHeight) / this.height) + 4,
+    );
+    for (const [at, row] of this.rows)
+      if (at < first || at >= last) {
+        row.remove();
+        this.rows.delete(at);
+      }
     for (let at = first; at < last; at += 1) if (!this.rows.has(at)) this.rows.set(at, this.row(at));
   }
 
   row(at) {
-    const row = el("div.row", {role: "option", id: `row-${at}`, "aria-selected": String(at === this.chosen), "aria-posinset": at + 1,
-      "aria-setsize": this.places.length, on: {click: () => this.choose(at)}}, this.render(this.places[at]));
+    const row = el(
+      "div.row",
+      {
+        role: "option",
+        id: `row-${at}`,
+        "aria-selected": String(at === this.chosen),
+        "aria-posinset": at + 1,
+        "aria-setsize": this.places.length,
+        on: {click: () => this.choose(at)},
+      },
+      this.render(this.places[at]),
+    );
     row.style.top = `${at * this.height}px`;
     row.style.height = `${this.height}px`;
     this.canvas.append(row);
@@ -68,28 +96,69 @@ class VirtualList {
     if (this.chosen < 0) return;
     const top = this.chosen * this.height;
     if (top < this.node.scrollTop) this.node.scrollTop = top;
-    else if (top + this.height > this.node.scrollTop + this.node.clientHeight) this.node.scrollTop = top + this.height - this.node.clientHeight;
+    else if (top + this.height > this.node.scrollTop + this.node.clientHeight)
+      this.node.scrollTop = top + this.height - this.node.clientHeight;
     this.draw();
     this.node.setAttribute("aria-activedescendant", `row-${this.chosen}`);
   }
 }
 
+const rowText = (title, note) => el("div.row-text", {}, el("span.row-title", {}, title), el("span.row-note", {}, note));
+
 // A list with search, filters and order on one side, and what was chosen on the other.
-// filters: [{label, options: [[key, text, test(place)]]}]; sorts: [[key, text, value(place)]], highest first, null last.
+// filters: [{label, options: [[key, text, test(place)]]}]; sorts: [[key, text, value(place)]]: highest first, null last.
 class Browser {
   constructor({name, records, height, render, filters, sorts, detail}) {
     Object.assign(this, {name, records, filters, sorts, detail, query: "", matches: null});
     this.kept = Object.fromEntries(filters.map((filter) => [filter.label, filter.options[0][0]]));
     this.sort = sorts[0][0];
     this.list = new VirtualList({label: name, height, render, onSelect: (place) => go(name, place)});
-    this.search = el("input", {type: "search", placeholder: "Search every text  ( / )", "aria-label": "Search", spellcheck: "false",
-      on: {input: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.find(), 150); }}});
+    this.search = el("input", {
+      type: "search",
+      placeholder: "Search every text  ( / )",
+      "aria-label": "Search",
+      spellcheck: "false",
+      on: {
+        input: () => {
+          clearTimeout(this.timer);
+          this.timer = setTimeout(() => this.find(), 150);
+        },
+      },
+    });
     this.count = el("span.count", {"aria-live": "polite"});
     this.pane = el("article.detail", {tabindex: "-1"});
-    this.node = el("div.browser", {}, el("section.side", {"aria-label": `List of ${name}`}, el("div.controls", {}, this.search,
-      el("div.choices", {}, filters.filter((filter) => filter.options.length > 1).map((filter) => choice(filter.label, filter.options, this.kept[filter.label],
-        (key) => { this.kept[filter.label] = key; this.refresh(); })),
-      choice("Sort", sorts, this.sort, (key) => { this.sort = key; this.refresh(); })), this.count), this.list.node), this.pane);
+    this.node = el(
+      "div.browser",
+      {},
+      el(
+        "section.side",
+        {"aria-label": `List of ${name}`},
+        el(
+          "div.controls",
+          {},
+          this.search,
+          el(
+            "div.choices",
+            {},
+            filters
+              .filter((filter) => filter.options.length > 1)
+              .map((filter) =>
+                choice(filter.label, filter.options, this.kept[filter.label], (key) => {
+                  this.kept[filter.label] = key;
+                  this.refresh();
+                }),
+              ),
+            choice("Sort", sorts, this.sort, (key) => {
+              this.sort = key;
+              this.refresh();
+            }),
+          ),
+          this.count,
+        ),
+        this.list.node,
+      ),
+      this.pane,
+    );
   }
 
   async find() {
@@ -97,7 +166,9 @@ class Browser {
     const query = this.query;
     this.matches = null;
     if (query) {
-      const texts = await this.records.texts((share) => { this.count.textContent = `reading ${percent(share)}`; });
+      const texts = await this.records.texts((share) => {
+        this.count.textContent = `reading ${percent(share)}`;
+      });
       if (query !== this.query) return;
       this.matches = texts.map((text) => text.includes(query));
     }
@@ -131,6 +202,7 @@ class Browser {
     const content = await this.detail(place);
     if (this.place !== place) return;
     this.fill(content);
+    this.pane.dataset.place = place;
     this.pane.scrollTop = 0;
   }
 

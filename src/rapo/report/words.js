@@ -1,4 +1,4 @@
-// The words of a reply, shaded by what they taught: how far the teacher was from the student, or how hard each was pushed.
+// The words of a reply, shaded by what they taught: how far teacher and student were apart, or how each was pushed.
 // Shade and underline say the same, and the value stands in a tip.
 
 function shadedWords(pieces, values, most, describe) {
@@ -7,7 +7,11 @@ function shadedWords(pieces, values, most, describe) {
     if (!known(value)) return el("span.word", {}, piece);
     // A few words carry most of it: by the square root the others can be seen, too.
     const share = Math.sqrt(Math.min(1, Math.abs(value) / (most || 1)));
-    return el(`span.word.${value < 0 ? "down" : "up"}`, {"data-tip": describe(t), vars: {"--share": `${Math.round(100 * share)}%`}}, piece);
+    return el(
+      `span.word.${value < 0 ? "down" : "up"}`,
+      {"data-tip": describe(t), vars: {"--share": `${Math.round(100 * share)}%`}},
+      piece,
+    );
   });
 }
 
@@ -23,8 +27,8 @@ function lessonOf(record, kind, place) {
   return {
     text: reply.text,
     pieces,
-    divergences: taught ? record.token_divergences?.[place] ?? null : null,
-    whole: taught ? record.divergences[place] ?? null : null,
+    divergences: taught ? (record.token_divergences?.[place] ?? null) : null,
+    whole: taught ? (record.divergences[place] ?? null) : null,
     advantage: kind === "candidates" ? record.advantages[place] : null,
     pushes: kind === "candidates" && reply.logps ? pushes(record.advantages[place], reply.logps) : null,
     logps: reply.logps,
@@ -36,11 +40,20 @@ function lessonText(lesson, by, most) {
   const values = by === "divergence" ? lesson.divergences : by === "push" ? lesson.pushes : null;
   const whole = by === "divergence" ? lesson.whole : by === "push" ? lesson.advantage : null;
   if (lesson.pieces && values) {
-    return el("p.said", {}, shadedWords(lesson.pieces, values, most, (t) => tokenTip(lesson, t)));
+    return el(
+      "p.said",
+      {},
+      shadedWords(lesson.pieces, values, most, (t) => tokenTip(lesson, t)),
+    );
   }
   if (!known(whole) || by === "none") return el("p.said", {}, lesson.text);
-  const told = by === "divergence" ? `mean divergence ${number(whole, 3)} nats per token` : `advantage ${signed(whole)}`;
-  return el("p.said", {}, shadedWords([lesson.text], [whole], most, () => told));
+  const told =
+    by === "divergence" ? `mean divergence ${number(whole, 3)} nats per token` : `advantage ${signed(whole)}`;
+  return el(
+    "p.said",
+    {},
+    shadedWords([lesson.text], [whole], most, () => told),
+  );
 }
 
 function tokenTip(lesson, t) {
@@ -55,7 +68,7 @@ function tokenTip(lesson, t) {
 function darkest(lessons) {
   const most = (values) => values.reduce((high, value) => Math.max(high, Math.abs(value ?? 0)), 0);
   return {
-    divergence: most(lessons.flatMap((each) => each.pieces && each.divergences ? each.divergences : [each.whole])),
-    push: most(lessons.flatMap((each) => each.pieces && each.pushes ? each.pushes : [each.advantage])),
+    divergence: most(lessons.flatMap((each) => (each.pieces && each.divergences ? each.divergences : [each.whole]))),
+    push: most(lessons.flatMap((each) => (each.pieces && each.pushes ? each.pushes : [each.advantage]))),
   };
 }
