@@ -1,5 +1,5 @@
-// One group: the replies tried at a pivotal turn, what the user said to each, how the judge ranked them, what it told the
-// model, what the model then wrote, and which words it learnt from.
+// One group: the replies tried at a pivotal turn, what the user said to each, how the judge ranked them, what it told
+// the model, what the model then wrote, and which words it learnt from.
 
 let shading = "divergence";
 

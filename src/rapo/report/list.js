@@ -106,7 +106,7 @@ class VirtualList {
 const rowText = (title, note) => el("div.row-text", {}, el("span.row-title", {}, title), el("span.row-note", {}, note));
 
 // A list with search, filters and order on one side, and what was chosen on the other.
-// filters: [{label, options: [[key, text, test(place)]]}]; sorts: [[key, text, value(place)]]: highest first, null last.
+// filters: [{label, options: [[key, text, test(place)]]}]; sorts: [[key, text, value(place)]], highest first.
 class Browser {
   constructor({name, records, height, render, filters, sorts, detail}) {
     Object.assign(this, {name, records, filters, sorts, detail, query: "", matches: null});
