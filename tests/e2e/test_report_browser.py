@@ -161,6 +161,7 @@ def test_search_filter_and_order(run: Path, open_page: Callable[..., Page]) -> N
 @needs_browser
 def test_only_rows_in_sight_exist(run: Path, open_page: Callable[..., Page]) -> None:
     page = open_page(run / "report.html", "dialogues")
+    assert 10 < page.locator(".row").count() < 40
     page.locator(".list").evaluate("list => list.scrollTo(0, list.scrollHeight)")
     page.locator("[aria-posinset='224']").wait_for()
     assert page.locator(".row").count() < 40
@@ -256,7 +257,7 @@ def test_a_plot_is_saved(run: Path, open_page: Callable[..., Page], tmp_path: Pa
     if kind == "PNG":
         assert data.startswith(b"\x89PNG") and len(data) > 5000
     else:
-        assert b"var(" not in data and b"currentcolor" not in data.lower()
+        assert b'fill="rgb(0, 114, 178)"' in data  # the blue of the style sheet, which is not in the file
         assert len(re.findall(rb"<(?:\w+:)?circle", data)) == 20  # a dot for each step
 
 

@@ -43,16 +43,10 @@ def add_dialogue(samples: Samples, step: int, dialogue: Json) -> None:
 
 
 def add_group(samples: Samples, step: int, group: Json) -> None:
-    """Candidates of a group share a context, so that their mean is the value; so is a group's share of lifted ones."""
+    """Candidates of a group share a context, so that their mean is one value."""
     before, candidates = trajectory(group["pivot"]["dialogue"])[-1], group["candidates"]
     changes = [candidate["reaction"]["state"] - before for candidate in candidates]
     samples.add("candidate_change", step, math.fsum(changes) / len(changes) if changes else None)
-    lifted = [
-        float(each["reaction"]["state"] > candidates[each["candidate"]]["reaction"]["state"])
-        for each in group["corrections"]
-        if each["reaction"] is not None
-    ]
-    samples.add("teacher_lift", step, math.fsum(lifted) / len(lifted) if lifted else None)
 
 
 def overview(run: RunFiles, samples: Samples) -> Json:
