@@ -30,7 +30,7 @@ app = typer.Typer(
 
     Start with:  rapo demo
 
-    Your own:    rapo data LOGS.jsonl; rapo check RECIPE; rapo sft RECIPE; rapo train RECIPE; rapo eval RUN""",
+    Your own:    rapo data LOGS.jsonl; rapo check RECIPE; rapo sft RECIPE; rapo train RECIPE; rapo view RUN""",
 )
 
 Recipe = Annotated[Path, typer.Argument(help="config in YAML; recipes/ has examples", show_default=False)]
@@ -200,6 +200,29 @@ def export(
 
     found = run_export(model, out)
     _terminal(quiet).say(f"{out} holds the model of {found}, an ordinary Hugging Face folder")
+
+
+@app.command()
+def view(
+    run: Annotated[Path, typer.Argument(help="folder of the run", show_default=False)],
+    other: Annotated[Path | None, typer.Argument(help="another run, to compare", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="where the page goes [default: report.html in the run]")] = None,
+    open_: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Show it in the browser [default: where a person watches]")
+    ] = None,
+) -> None:
+    """Look at a run: curves, every dialogue and group, before and after; also while it goes on.
+
+    Writes one HTML file that needs no network and no server. With a second run both are in it, compared item by item.
+    """
+    from rapo.report import NAME, write_report
+
+    page = write_report([run, other] if other else [run], out or run / NAME)
+    _terminal(False).say(f"the report is in {page}")
+    if sys.stdout.isatty() if open_ is None else open_:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
 
 
 @app.command()

@@ -37,6 +37,7 @@ from rapo.optimize.sft import SftStep
 from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import RunDirectory, atomic_write, read_records, to_json
+from rapo.report import leave_report
 from rapo.seeds import derive_seed
 from rapo.suites import own
 from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, start_policy, supervise
@@ -113,6 +114,7 @@ def _run_stages(run: RunDirectory, parts: Parts, terminal: Terminal) -> dict[str
         write_card(newest, describe(run, [*before, *after]))
     summary = _summary(run, parts, [*before, *after], time.time() - started)
     atomic_write(run.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+    leave_report(run.path, terminal.warn)
     return summary
 
 
