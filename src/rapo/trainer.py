@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from rapo.config import RunConfig
 from rapo.hindsight.feedback import RewardModel, give_feedback
-from rapo.hindsight.selection import select_pivotal
+from rapo.hindsight.selection import select_pivotal, select_random
 from rapo.interact.play import Echoes, branch, talk
 from rapo.interact.users import UserSimulator
 from rapo.learning import Learning, numbers
@@ -24,7 +24,7 @@ from rapo.overlap import IDLE, Clock, Overlap, concurrency
 from rapo.seeds import derive_seed
 from rapo.step_metrics import step_metrics
 from rapo.teacher import Teacher
-from rapo.types import Dialogue, Group
+from rapo.types import Dialogue, Group, PivotalTurn
 
 T = TypeVar("T")
 
@@ -96,9 +96,7 @@ class Trainer:
             judge = overlap.desk("judge", partial(self._judge, seed), concurrency(self.judge))
             with clock.phase("play"):
                 dialogues, memory = self._play(overlap, echoes["play"], seed)
-            pivots = select_pivotal(
-                dialogues, share=c.select.share, per_dialogue=c.select.per_dialogue, floor=c.select.floor
-            )
+            pivots = self._select(dialogues, seed)
             judged: list[Future[Group]] = []
             with clock.phase("branch"):
                 speaker = self._speaker(c.branch.temperature, memory)
@@ -145,8 +143,16 @@ class Trainer:
         ]
         return [dialogue for some in overlap.weave(talks) for dialogue in some], Memory.of(memories)
 
+    def _select(self, dialogues: Sequence[Dialogue], seed: int) -> list[PivotalTurn]:
+        c = self.config.select
+        if c.by == "random":
+            drawn = derive_seed(seed, "select")
+            return select_random(dialogues, share=c.share, per_dialogue=c.per_dialogue, seed=drawn)
+        return select_pivotal(dialogues, share=c.share, per_dialogue=c.per_dialogue, floor=c.floor)
+
     def _judge(self, seed: int, groups: Sequence[Group]) -> list[Group]:
-        return give_feedback(groups, self.judge, permutations=self.config.judge.permutations, seed=seed)
+        c = self.config.judge
+        return give_feedback(groups, self.judge, permutations=c.permutations, seed=seed, sees_echoes=c.sees_echoes)
 
     def _parts(self, items: Sequence[T], size: int) -> list[Sequence[T]]:
         """What is sampled together: consecutive parts of ``size``, or all where no user answers in the background.
