@@ -176,6 +176,13 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to what is there, which may end in a line that was cut off."""
+    cut = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n" * cut + json.dumps(row, allow_nan=False) + "\n")
+
+
 def work_through(jobs: Sequence[Job], starts: Mapping[str, str], path: Path, workers: int) -> int:
     """Do the jobs in order, some at a time, and add a line for each to ``path``; how many failed."""
     began, failed, processor = time.monotonic(), 0, 0.0
@@ -190,8 +197,7 @@ def work_through(jobs: Sequence[Job], starts: Mapping[str, str], path: Path, wor
                 failed += 1
                 print(f"FAILED {job.world} {job.arm} seed {job.seed}: {error!r}", flush=True)
                 continue
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(found) + "\n")
+            append(path, found)
             processor += found["processor_seconds"]
             left = (time.monotonic() - began) / done * (len(jobs) - done)
             print(f"{done}/{len(jobs)}  {describe(found)}  {left / 60:.0f} min left", flush=True)
