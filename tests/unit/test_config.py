@@ -223,8 +223,8 @@ def test_without_peft_an_adapter_is_refused_before_anything_loads(monkeypatch):
 
 
 def test_a_judge_that_lets_echoes_speak_needs_them():
-    told = "judge.sees_echoes=false leaves judge.kind=contrast nothing to read; expected another judge, or no judge.sees_echoes"
-    assert problem(*REPLAY, "judge.sees_echoes=false") == told
+    told = "judge.sees_echoes=false leaves judge.kind=contrast nothing to read"
+    assert problem(*REPLAY, "judge.sees_echoes=false").startswith(told)
 
 
 @pytest.mark.parametrize("judge", ["support", "bargaining"])
