@@ -1,7 +1,9 @@
 """The learning study: what teaches, at equal simulator calls? SFT, GRPO, distillation, RAPO and parts of it.
 
     python benchmarks/learning.py                    # all main arms, 5 seeds, support then bargaining: hours
-    python benchmarks/learning.py --sweeps --worlds support --seeds 0 1
+    python benchmarks/learning.py --sweeps lambda G --worlds support --seeds 0 1
+    python benchmarks/learning.py --report           # tables of the runs that are there
+    python benchmarks/learning.py --report --write docs/results.md docs/images     # into the document, and plots
 
 All arms of a world start from one policy (made first, by ``rapo sft``), are the product's own training step with other
 settings (``learning_arms.py``), and stop at the same number of simulator calls: play, branch and verification. Every
@@ -220,6 +222,26 @@ def jobs_of(args: argparse.Namespace) -> Iterable[Job]:
                 yield Job(world, arm, seed, args.calls or CALLS[world], tuple(args.set))
 
 
+def report(args: argparse.Namespace) -> None:
+    """Print the tables of the runs that are there and keep them as JSON; with ``--write`` in a document, with plots."""
+    from learning_figures import worlds_of
+    from learning_report import blocks, fill, write_json
+
+    calls = {world: args.calls or CALLS[world] for world in args.worlds}
+    worlds = worlds_of(read(args.out / "runs.jsonl"), calls, args.set, PROBES)
+    parts = blocks(worlds)
+    write_json(args.out / "report.json", worlds)
+    if not args.write:
+        print("\n\n".join(f"{name}\n\n{text}" for name, text in parts.items()))
+        return
+    from learning_plots import draw  # matplotlib is in the extra bench
+
+    document, folder = map(Path, args.write)
+    document.write_text(fill(document.read_text(encoding="utf-8"), parts), encoding="utf-8")
+    for image in draw(worlds, folder):
+        print(image)
+
+
 def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -233,7 +255,14 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="config changes for all arms")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--report", action="store_true", help="run nothing; print what the runs say")
+    parser.add_argument(
+        "--write", nargs=2, metavar=("FILE", "FOLDER"), help="fill in the report's FILE, draw to FOLDER"
+    )
     args = parser.parse_args()
+    if args.report:
+        report(args)
+        return
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "runs.jsonl"
     known = {row["key"] for row in read(path)}

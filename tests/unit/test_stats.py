@@ -96,8 +96,8 @@ def test_every_group_counts_alike_whatever_its_size():
 
 
 def test_groups_are_compared_in_pairs():
-    # differences [1, 3], [0, 0], [-1, -1]: means 2, 0, -1, whose mean is 1/3
-    found = nested_paired_bootstrap([[2, 5], [7, 8], [0, 1]], [[1, 2], [7, 8], [1, 2]], seed=0)
+    # differences [1, 3], [0, 0], [-3, 1]: means 2, 0, -1, whose mean is 1/3
+    found = nested_paired_bootstrap([[2, 5], [7, 8], [0, 3]], [[1, 2], [7, 8], [3, 2]], seed=0)
     assert (found.wins, found.ties, found.losses) == (1, 1, 1)
     assert found.difference.mean == pytest.approx(1 / 3)
     assert found.difference.low < 0 < found.difference.high

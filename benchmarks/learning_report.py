@@ -1,0 +1,249 @@
+"""The learning study as markdown tables, JSON and plots; ``learning.py --report`` prints it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from learning_arms import MAIN, SWEEPS
+from learning_figures import AWAY, HOME, VARIETY, World
+from rapo.evals.stats import Comparison, Interval
+
+OURS, RIVAL, START = "RAPO", "GRPO", "SFT"
+SUMMARY = (START, RIVAL, "distillation, own tokens", "distillation, corrections", OURS)  # of the README
+BLOCK = re.compile(r"(<!-- study: ([\w-]+) -->\n).*?(<!-- /study -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something the study was to show.
+
+    Attributes:
+        what: the goal.
+        world: where.
+        found: the figure it is judged by.
+        met: whether it was shown.
+    """
+
+    what: str
+    world: str
+    found: str
+    met: bool
+
+
+def goals(world: World) -> Iterator[Goal]:
+    """The goals of a world whose arms are there, one by one."""
+    for better, worse in ((OURS, RIVAL), (RIVAL, START), (OURS, START)):
+        for population in (HOME, AWAY):
+            if world.seeds(better, worse):
+                found = world.against(better, worse, population)
+                what = f"{better} > {worse}, {_words(population)}: interval of the difference above 0"
+                yield Goal(what, world.name, difference(found), found.difference.low > 0)
+    if world.seeds(OURS, RIVAL):
+        parts = [_part(world, calls) for calls in world.reached(OURS, RIVAL, lambda scores: scores[-1]).values()]
+        for name, most in (("1/2", 1 / 2), ("1/3 (the aim)", 1 / 3)):
+            what = f"{RIVAL}'s final score at no more than {name} of its calls, in every seed"
+            yield Goal(what, world.name, f"at most {_calls(max(parts))}", max(parts) <= most)
+    if world.seeds(OURS, START):
+        for name in VARIETY:
+            found = world.figure_against(OURS, START, name)
+            sign = -1 if name == "most_common_share" else 1
+            values = f"{world.figure(OURS, name).mean:.3f}, {START} {world.figure(START, name).mean:.3f}"
+            yield Goal(f"variety not below {START}: {_words(name)}", world.name, values, sign * found.mean >= 0)
+        kept = world.kept(OURS)
+        yield Goal("80% of the gain kept on the held-out population", world.name, percent(kept), kept.mean >= 0.8)
+
+
+def blocks(worlds: Sequence[World]) -> dict[str, str]:
+    """The generated parts of the documents by name."""
+    found = {"runs": _runs(worlds), "goals": _goals(worlds), "summary": _summary(worlds)}
+    for world in worlds:
+        tables = {"score": _score, "calls": _reached, "variety": _variety, "compute": _compute, "sweeps": _sweeps}
+        found |= {f"{name}-{world.name}": make(world) for name, make in tables.items()}
+    return found
+
+
+def fill(text: str, parts: dict[str, str]) -> str:
+    """A document with its generated parts put between their markers, ``<!-- study: NAME -->`` and ``<!-- /study -->``.
+
+    Raises ValueError when it has no marker; a part for which there are no runs says so.
+    """
+    if not BLOCK.search(text):
+        raise ValueError("the document has no marker like <!-- study: goals --> ... <!-- /study -->")
+    return BLOCK.sub(lambda m: m[1] + parts.get(m[2], "No runs yet.") + "\n" + m[3], text)
+
+
+def write_json(path: Path, worlds: Sequence[World]) -> None:
+    """Every figure of the tables and curves."""
+    found = {
+        world.name: {
+            "calls": world.calls,
+            "goals": [asdict(goal) for goal in goals(world)],
+            "arms": {arm: _record(world, arm) for arm in world.runs},
+        }
+        for world in worlds
+    }
+    path.write_text(json.dumps({"v": 1, "worlds": found}, indent=1) + "\n", encoding="utf-8")
+
+
+def _record(world: World, arm: str) -> dict[str, object]:
+    populations = (HOME, AWAY)
+    return {
+        "seeds": world.seeds(arm),
+        "score": {population: asdict(world.score(arm, population)) for population in populations},
+        "variety": {name: asdict(world.figure(arm, name)) for name in VARIETY},
+        "seconds": asdict(world.total(arm, "seconds")),
+        "processor_seconds": asdict(world.total(arm, "processor_seconds")),
+        "curve": {p: [[calls, *_bounds(score)] for calls, score in world.curve(arm, p)] for p in populations},
+        "teacher_lift": [[calls, *_bounds(lift)] for calls, lift in world.logged(arm, "teacher_lift")],
+        "lift_by_chance": [[calls, *_bounds(lift)] for calls, lift in world.logged(arm, "lift_by_chance")],
+        **({"over_start": asdict(world.against(arm, START, HOME))} if world.seeds(arm, START) else {}),
+        **({"under_ours": asdict(world.against(OURS, arm, HOME))} if world.seeds(arm, OURS) else {}),
+    }
+
+
+def _runs(worlds: Sequence[World]) -> str:
+    lines = []
+    for world in worlds:
+        counts = {arm: len(world.seeds(arm)) for arm in world.runs}
+        main = sorted({counts.get(arm, 0) for arm in MAIN})
+        seeds = f"{main[0]}" if len(main) == 1 else f"{main[0]} to {main[-1]}"
+        swept = sum(count for arm, count in counts.items() if arm not in MAIN)
+        lines.append(
+            f"{world.name}: {seeds} seeds of each of {len(MAIN)} arms, {world.calls:,} simulator calls per run"
+            + (f"; {swept} runs of sweeps." if swept else ".")
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _goals(worlds: Sequence[World]) -> str:
+    rows = [(g.what, g.world, g.found, "met" if g.met else "**not met**") for world in worlds for g in goals(world)]
+    return table(("goal", "world", "found", ""), rows)
+
+
+def _score(world: World) -> str:
+    def row(arm: str) -> list[str]:
+        cells = [arm, *(interval(world.score(arm, population)) for population in (HOME, AWAY))]
+        cells.append(f"{world.figure(arm, 'resolved').mean:.0%}")
+        cells.append("" if arm == OURS or not world.seeds(arm, OURS) else difference(world.against(OURS, arm, HOME)))
+        return [*cells, "" if arm == START or not world.seeds(arm, START) else percent(world.kept(arm))]
+
+    head = (
+        "arm",
+        "familiar",
+        "held out",
+        "resolved",
+        f"{OURS} less this, familiar (in seeds)",
+        "gain kept on held out",
+    )
+    return _arms(world, head, MAIN, row)
+
+
+def _reached(world: World) -> str:
+    if RIVAL not in world.runs:
+        return "No runs yet."
+
+    def row(arm: str) -> list[str]:
+        goals = (lambda scores: scores[-1], max)
+        return [arm, *(_reaches(world, arm, goal) for goal in goals)]
+
+    head = ("arm", f"to {RIVAL}'s final score", f"to {RIVAL}'s best probe")
+    return _arms(world, head, [arm for arm in MAIN if arm not in (START, RIVAL)], row)
+
+
+def _reaches(world: World, arm: str, goal: Callable[[Sequence[float]], float]) -> str:
+    found = world.reached(arm, RIVAL, goal)
+    return ", ".join(f"{calls:,.0f}" if calls is not None else f"> {world.calls:,}" for calls in found.values())
+
+
+def _variety(world: World) -> str:
+    def row(arm: str) -> list[str]:
+        cells = [arm]
+        for name in VARIETY:
+            less = f" ({world.figure_against(arm, START, name).mean:+.3f})" if world.seeds(arm, START) else ""
+            cells.append(f"{world.figure(arm, name).mean:.3f}" + less * (arm != START))
+        return [*cells, f"{world.figure(arm, 'turns').mean:.1f}"]
+
+    head = ("arm (less the start policy)", "distinct-2", "most common reply", "bits in the opening", "replies per talk")
+    return _arms(world, head, MAIN, row)
+
+
+def _compute(world: World) -> str:
+    def row(arm: str) -> list[str]:
+        seconds, processor, used = (world.total(arm, n).mean for n in ("seconds", "processor_seconds", "used"))
+        early = interval(world.at_time_of(arm, RIVAL)) if world.seeds(arm, RIVAL) else ""
+        return [arm, f"{used:,.0f}", f"{seconds:.0f}", f"{processor:.0f}", f"{1000 * processor / used:.1f}", early]
+
+    head = ("arm", "calls", "seconds", "processor seconds", "per 1,000 calls", f"score in {RIVAL}'s processor seconds")
+    return _arms(world, head, [arm for arm in MAIN if arm != START], row)
+
+
+def _sweeps(world: World) -> str:
+    rows = []
+    for sweep, arms in SWEEPS.items():
+        for arm in arms:
+            if world.seeds(arm, OURS):
+                less = difference(world.against(arm, OURS, HOME)), difference(world.against(arm, OURS, AWAY))
+                variety = f"{world.figure(arm, 'distinct_2').mean:.3f}"
+                rows.append((sweep, arm, f"{world.score(arm, HOME).mean:+.2f}", *less, variety))
+    head = ("sweep", "arm", "familiar", f"less {OURS} (in seeds)", f"held out, less {OURS}", "distinct-2")
+    return table(head, rows) if rows else "No runs yet."
+
+
+def _summary(worlds: Sequence[World]) -> str:
+    head = [""] + [f"{world.name}: {_words(population)}" for world in worlds for population in (HOME, AWAY)]
+    rows = []
+    for arm in SUMMARY:
+        cells = [
+            interval(world.score(arm, population)) if arm in world.runs else ""
+            for world in worlds
+            for population in (HOME, AWAY)
+        ]
+        rows.append([f"**{arm}**" if arm == OURS else arm, *cells])
+    return table(head, rows)
+
+
+def _arms(world: World, head: Sequence[str], arms: Iterable[str], row: Callable[[str], list[str]]) -> str:
+    return table(head, [row(arm) for arm in arms if arm in world.runs])
+
+
+def _part(world: World, calls: float | None) -> float:
+    return float("inf") if calls is None else calls / world.calls
+
+
+def _calls(part: float) -> str:
+    return f"{part:.2f} of the calls" if part < float("inf") else "not reached in every seed"
+
+
+def _words(name: str) -> str:
+    return {"most_common_share": "most common reply", "opening_entropy": "bits in the opening"}.get(
+        name, name.replace("distinct_", "distinct-").replace("_", " ")
+    )
+
+
+def _bounds(value: Interval) -> tuple[float, float, float]:
+    return value.mean, value.low, value.high
+
+
+def interval(value: Interval) -> str:
+    """A score with its bounds."""
+    return f"{value.mean:+.2f} ({value.low:+.2f} .. {value.high:+.2f})"
+
+
+def difference(value: Comparison) -> str:
+    """A difference with its bounds, and in how many seeds it is above zero."""
+    return f"{interval(value.difference)}, {value.wins}/{value.wins + value.ties + value.losses}"
+
+
+def percent(value: Interval) -> str:
+    """A share with its bounds."""
+    return f"{value.mean:.0%} ({value.low:.0%} .. {value.high:.0%})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
