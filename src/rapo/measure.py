@@ -1,23 +1,22 @@
-"""Measuring policies with users that training never meets."""
+"""Measuring speakers suite by suite, and what an embedded world has to say beside them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
 
-from rapo.config import WORLDS
+from rapo.config import WORLDS, RunConfig
 from rapo.evals.battery import scripted
-from rapo.evals.interactive import Row, Suite
-from rapo.evals.stats import bootstrap_mean
+from rapo.evals.interactive import Talks
+from rapo.evals.results import read_results, write_results
+from rapo.evals.suite import Result, Suite, after
 from rapo.interact.play import Speaker
-from rapo.missing import CountingUsers, demand
 from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.models.speaker import PolicySpeaker
 from rapo.parts import Parts
-from rapo.progress import Bar, Terminal
-from rapo.records import RunDirectory, atomic_write, from_json, to_json
+from rapo.progress import Terminal
+from rapo.records import RunDirectory
+from rapo.suites import default_suites, make_suites
 
 
 def evaluate(
@@ -28,74 +27,48 @@ def evaluate(
     terminal: Terminal,
     *,
     battery: bool = False,
-) -> list[Row]:
+) -> list[Result]:
     """Evaluate policies on users and scenarios that training never meets; kept in ``evaluation-NAME.json``."""
     path = run.path / f"evaluation-{name}.json"
-    if path.is_file():
-        return [from_json(Row, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-    rows = measure(parts, policies, terminal, title=f"evaluate {name}", battery=battery)
-    atomic_write(path, json.dumps({"v": 1, "rows": to_json(rows)}) + "\n")
-    return rows
+    if (found := read_results(path)) is not None:
+        return found
+    results: list[Result] = []
+    for suite in make_suites(parts, default_suites(parts.config)):
+        for label, policy in policies.items():
+            speaker = policy_speaker(policy, parts.config)
+            results += measure(suite, {label: speaker}, terminal, title=f"evaluate {name}")
+        results += measure_battery(suite, terminal) if battery else []
+    write_results(path, results)
+    return results
 
 
-def measure(
-    parts: Parts, policies: Mapping[str, Policy], terminal: Terminal, *, title: str, battery: bool
-) -> list[Row]:
-    """The rows of an evaluation: every policy, and with ``battery`` the scripted speakers of an embedded world."""
-    config, c = parts.config, parts.config.eval
-    users = eval_users(parts)
-    suite = Suite(users, c.dialogues, c.turns, config.run.seed, c.bootstrap)
-    speakers: dict[str, Speaker] = {
-        label: PolicySpeaker(policy, config.policy.system_prompt, config.policy.max_tokens, c.temperature, Memory())
-        for label, policy in policies.items()
-    }
-    work: list[tuple[str, Mapping[str, Speaker]]] = [("policy", speakers)]
-    if battery and config.users.kind in WORLDS:
-        work += scripted(config.users.kind)
-    rows: list[Row] = []
-    with terminal.stage(title, sum(len(some) for _, some in work) * len(suite.users) * c.turns) as bar:
-        count = _TurnCount(c.turns, bar)
-        for kind, some in work:
-            rows += suite.run(some, kind, count)
-    for name, each in users.items():
-        what = f"reactions of {name} users"
-        demand(what, missing=each.missing, asked=each.calls, limit=config.calls.max_missing)
-    return [_rated(parts, row) for row in rows] if c.judge else rows
+def policy_speaker(policy: Policy, config: RunConfig) -> Speaker:
+    """A policy as it speaks in evaluations."""
+    p = config.policy
+    return PolicySpeaker(policy, p.system_prompt, p.max_tokens, config.eval.temperature, Memory())
 
 
-def _rated(parts: Parts, row: Row) -> Row:
-    """The row with what the evaluation judge thinks of its dialogues; missing ratings are left out, never zero."""
-    from rapo.evals.llm_judge import rate
-
-    c = parts.config
-    if row.kind != "policy":
-        return row
-    model = parts.model(str(c.eval.judge), "evaluation")
-    ratings = rate(model, row.dialogues, domain=c.users.domain, seed=c.run.seed)
-    scores = [rating.score for rating in ratings if rating is not None]
-    missing = len(ratings) - len(scores)
-    demand("ratings", missing=missing, asked=len(ratings), limit=c.calls.max_missing)
-    rating = bootstrap_mean(scores, seed=c.run.seed, samples=c.eval.bootstrap)
-    return replace(row, outcome=replace(row.outcome, rating=rating))
+def measure(suite: Suite, speakers: Mapping[str, Speaker], terminal: Terminal, *, title: str) -> list[Result]:
+    """What speakers do in a suite."""
+    results: list[Result] = []
+    with terminal.stage(title, len(speakers) * suite.total) as bar:
+        for place, (name, speaker) in enumerate(speakers.items()):
+            results += suite.run(name, speaker, after(place * suite.total, bar))
+    return results
 
 
-class _TurnCount:
-    """Moves a bar turn by turn; a row that its users ended early counts in full."""
-
-    def __init__(self, turns: int, bar: Bar) -> None:
-        self.turns, self.bar, self.done, self.rows = turns, bar, 0, 0
-
-    def __call__(self, row: Row | None) -> None:
-        self.rows += row is not None
-        self.done = self.done + 1 if row is None else self.rows * self.turns
-        self.bar(self.done)
+def has_battery(suite: Suite) -> bool:
+    """Whether there are scripted speakers for a suite."""
+    return suite.name in WORLDS
 
 
-def eval_users(parts: Parts) -> dict[str, CountingUsers]:
-    """The users of an evaluation by the name of their population, which training never meets."""
-    kind = parts.config.users.kind
-    if kind in WORLDS:
-        return {name: CountingUsers(parts.users(name, evaluation=True)) for name in parts.config.eval.populations}
-    # Nobody but its author knows whether a class of one's own keeps users for evaluation.
-    name = {"replay": "logs", "llm": "held out"}.get(kind, "own")
-    return {name: CountingUsers(parts.users(evaluation=True))}
+def measure_battery(suite: Suite, terminal: Terminal) -> list[Result]:
+    """What the scripted speakers of a suite's world do in it; none where it is no world's."""
+    if not isinstance(suite, Talks) or not has_battery(suite):
+        return []
+    results: list[Result] = []
+    for kind, speakers in scripted(suite.name):
+        with terminal.stage(f"{suite.name}, {kind}s", len(speakers) * suite.total) as bar:
+            for place, (name, speaker) in enumerate(speakers.items()):
+                results += suite.run(name, speaker, after(place * suite.total, bar), kind=kind)
+    return results

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 from rapo.errors import ConfigError, RapoError
 from rapo.hindsight.feedback import JudgeRequest, RewardModel, Verdict
 from rapo.interact.users import UserSimulator
+from rapo.models.chat import ChatRequest
 from rapo.types import EchoRequest, Reaction, Scale, Scenario
 
 T = TypeVar("T")
@@ -73,6 +74,20 @@ def make(dotted: str, options: Mapping[str, Any], key: str, *, methods: Sequence
             f"{dotted} cannot serve as {key}", got=f"no method {', '.join(lacking)}", expected=", ".join(methods)
         )
     return part
+
+
+def answers(dotted: str) -> Callable[[ChatRequest], str | None]:
+    """The function at ``dotted`` in a language model's place. Raises as ``load``, and ConfigError where it fails."""
+    label = f"path={dotted} of a model"
+    found = load(dotted, label.partition("=")[0])
+
+    def answer(request: ChatRequest) -> str | None:
+        text = _run(label, lambda: found(request))
+        if text is not None and not isinstance(text, str):
+            raise ConfigError(f"{label} gives no answer", got=text, expected="a text, or None where there is none")
+        return text
+
+    return answer
 
 
 def users(dotted: str, options: Mapping[str, Any]) -> UserSimulator:

@@ -176,7 +176,14 @@ def _decode(kind: Any, data: Any) -> Any:
     if is_dataclass(kind):
         return _decode_dataclass(kind, data)
     if origin in {UnionType, Union}:
-        return None if data is None else _decode(next(arg for arg in args if arg is not NoneType), data)
+        arms = [arg for arg in args if arg is not NoneType]
+        if data is None and len(arms) < len(args):
+            return None
+        # A dataclass among the arms is what an object stands for.
+        arms.sort(key=lambda arm: is_dataclass(arm) != isinstance(data, dict))
+        return _decode(arms[0], data)
+    if origin in {dict, Mapping} and isinstance(data, dict):
+        return {key: _decode(args[1], item) for key, item in data.items()}
     if origin is tuple and isinstance(data, list):
         return tuple(_decode(args[0], item) for item in data)
     if kind is float and (data is None or type(data) is int):
@@ -252,8 +259,8 @@ def _closing_on_error(run: RunDirectory) -> Iterator[None]:
 
 
 def is_left_over(name: str) -> bool:
-    """Whether a file may lie in the folder of a run that is yet to begin: a lock, or a journal of calls."""
-    return name == "lock" or name.startswith("journal.sqlite")
+    """Whether a file may lie in the folder of a run that is yet to begin: of a start that failed, or an evaluation."""
+    return name in {"lock", "evaluations"} or name.startswith("journal.sqlite")
 
 
 def refuse_used(path: Path) -> None:

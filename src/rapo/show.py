@@ -12,26 +12,24 @@ from rich.table import Table
 from rich.text import Text
 
 from rapo.evals.battery import paying_exploits
-from rapo.evals.interactive import Row, change
+from rapo.evals.interactive import change
+from rapo.evals.results import read_results
+from rapo.evals.stats import Comparison, Interval
+from rapo.evals.suite import Figure, Result
 from rapo.progress import Terminal
-from rapo.records import from_json
 from rapo.types import Dialogue
 
 
 def show_result(path: Path, terminal: Terminal) -> None:
     """Print the evaluation of the run at ``path`` before and after training."""
-    rows = [row for name in ("before", "after") for row in read_rows(path / f"evaluation-{name}.json")]
-    terminal.console.print(table(rows))
-    verdict(rows, terminal)
-    for population in dict.fromkeys(row.population for row in rows):
-        pair = [next(r for r in rows if r.speaker == s and r.population == population) for s in ("start", "trained")]
+    files = [path / f"evaluation-{name}.json" for name in ("before", "after")]
+    results = [each for file in files for each in read_results(file) or ()]
+    terminal.console.print(table(results))
+    verdict(results, terminal)
+    for users in dict.fromkeys(each.users for each in results):
+        pair = [next(r for r in results if r.speaker == s and r.users == users) for s in ("start", "trained")]
         terminal.console.print(side_by_side(*pair))
     terminal.say(f"everything is in {path}: summary.json, metrics.jsonl, dialogues.jsonl, groups.jsonl, checkpoints/")
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of an evaluation file."""
-    return [from_json(Row, row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
 def is_finished(path: Path, steps: int) -> bool:
@@ -40,72 +38,125 @@ def is_finished(path: Path, steps: int) -> bool:
     return summary.is_file() and int(json.loads(summary.read_text(encoding="utf-8"))["steps"]) >= steps
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """One line per speaker, one section per population; fits 80 columns."""
-    scale = rows[0].dialogues[0].scenario.scale
+def table(results: Sequence[Result]) -> Table:
+    """Of a suite of talks: one line per speaker, one section per kind of users; fits 80 columns."""
+    scale = results[0].dialogues[0].scenario.scale
     span = f"{scale.low:g} to {scale.high:g}, higher is better"
-    grid = Table(
-        title=Text(f"Change of {printable(scale.name)} over a talk ({span})"),
-        title_justify="left",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    grid = _grid(f"Change of {printable(scale.name)} over a talk ({span})")
     grid.add_column("speaker", overflow="fold")
-    rated = any(row.outcome.rating for row in rows)
-    for label in ("change [95%]", *(["rating"] if rated else []), "resolved", "distinct-2", "same reply"):
-        grid.add_column(label, justify="right", no_wrap=True)
+    rated = any("rating" in each.figures for each in results)
+    columns = ("change", *(["rating"] if rated else []), "resolved", "distinct_2", "most_common_share")
+    for name in columns:
+        grid.add_column(_heading(name), justify="right", no_wrap=True)
     order = {"policy": 0, "ladder": 1, "exploit": 2}
-    for population in dict.fromkeys(row.population for row in rows):
-        mine = sorted((row for row in rows if row.population == population), key=lambda row: order[row.kind])
+    for users in dict.fromkeys(each.users for each in results):
+        mine = sorted((each for each in results if each.users == users), key=lambda each: order[each.kind])
         if grid.row_count:
             grid.add_row()
-        lost = max(row.outcome.lost for row in mine)
-        talks = f"{mine[0].outcome.dialogues} talks" + (f", up to {lost} lost" if lost else "")
-        grid.add_row(Text(f"{population} users"), talks, style="cyan")
-        for row in mine:
-            grid.add_row(*_cells(row, rated), style="bold" if row.kind == "policy" else None)
+        grid.add_row(Text(f"{users} users"), _items(mine, "talks"), style="cyan")
+        for each in mine:
+            cells = [_cell(name, each.figures.get(name)) for name in columns]
+            grid.add_row(Text("  " + printable(each.speaker)), *cells, style="bold" if each.kind == "policy" else None)
     return grid
 
 
-def _cells(row: Row, rated: bool) -> tuple[Text | str, ...]:
-    outcome, c = row.outcome, row.outcome.change
-    return (
-        Text("  " + printable(row.speaker)),
-        f"{c.mean:+.2f} [{c.low:+.2f}, {c.high:+.2f}]",
-        *([f"{outcome.rating.mean:.1f}" if outcome.rating else "-"] if rated else []),
-        f"{outcome.resolved:.0%}",
-        "-" if math.isnan(outcome.distinct_2) else f"{outcome.distinct_2:.2f}",
-        f"{outcome.most_common_share:.0%}",
-    )
+def figures(results: Sequence[Result]) -> Table:
+    """Of any suite and kind of users: one line per figure, one column per speaker; the main figure first."""
+    first = results[0]
+    grid = _grid(f"{first.suite}: {printable(first.users)}, {_items(results, 'items')}")
+    grid.add_column("")
+    for each in results:
+        grid.add_column(Text(printable(each.speaker)), justify="right")
+    names = dict.fromkeys(name for each in results for name in each.figures)
+    for name in sorted(names, key=lambda name: name != first.main):
+        cells = [_cell(name, each.figures.get(name)) for each in results]
+        grid.add_row(_heading(name), *cells, style="bold" if name == first.main else None)
+    return grid
 
 
-def verdict(rows: Sequence[Row], terminal: Terminal) -> None:
+def comparisons(found: Sequence[tuple[Result, Result, Comparison]]) -> Table:
+    """Speakers against the first one, item by item: difference of the main score, wins, ties and losses."""
+    grid = _grid(f"against {printable(found[0][1].speaker)}, item by item; difference of the main score [95%]")
+    grid.add_column("speaker", overflow="fold")
+    grid.add_column("suite and users", overflow="fold")
+    for label in ("difference", "win", "tie", "loss"):
+        grid.add_column(label, justify="right", no_wrap=True)
+    for mine, _, each in found:
+        where = f"{mine.suite}, {printable(mine.users)}"
+        apart = not each.difference.low <= 0 <= each.difference.high
+        numbers = (str(each.wins), str(each.ties), str(each.losses))
+        grid.add_row(
+            Text(printable(mine.speaker)),
+            Text(where),
+            _signed(each.difference),
+            *numbers,
+            style="bold" if apart else None,
+        )
+    return grid
+
+
+HEADINGS = {"change": "change [95%]", "distinct_2": "distinct-2", "most_common_share": "same reply"}
+SHARES = ("resolved", "most_common_share")
+SIGNED = ("change",)
+
+
+def _grid(title: str) -> Table:
+    return Table(title=Text(title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _heading(name: str) -> str:
+    return HEADINGS.get(name, name.replace("_", " "))
+
+
+def _items(results: Sequence[Result], noun: str) -> str:
+    lost = max(each.lost for each in results)
+    return f"{len(results[0].items)} {noun}" + (f", up to {lost} lost" if lost else "")
+
+
+def _cell(name: str, figure: Figure | None) -> str:
+    if figure is None or (isinstance(figure, float) and math.isnan(figure)):
+        return "-"
+    if name in SIGNED and isinstance(figure, Interval):
+        return _signed(figure)
+    if isinstance(figure, Interval):
+        return f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+    return f"{figure:.0%}" if name in SHARES else f"{figure:.2f}"
+
+
+def _signed(interval: Interval) -> str:
+    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def verdict(results: Sequence[Result], terminal: Terminal) -> None:
     """Say in words whether the intervals are apart and whether any exploit pays."""
-    for population in dict.fromkeys(row.population for row in rows):
+    for users in dict.fromkeys(each.users for each in results):
         start, trained = (
-            next(r.outcome.change for r in rows if r.speaker == s and r.population == population)
+            next(each.outcome for each in results if each.speaker == s and each.users == users)
             for s in ("start", "trained")
         )
         if trained.low > start.high:
-            terminal.report(f"{population}: the trained policy lies clearly above its start.", "green")
+            terminal.report(f"{users}: the trained policy lies clearly above its start.", "green")
         elif trained.high < start.low:
-            terminal.report(f"{population}: the trained policy lies clearly BELOW its start.", "red")
+            terminal.report(f"{users}: the trained policy lies clearly BELOW its start.", "red")
         else:
-            terminal.report(f"{population}: the intervals overlap; this run does not show an improvement.", "yellow")
-    if any(row.kind == "exploit" for row in rows):
-        paying = paying_exploits(rows, "start")
-        names = ", ".join(f"{row.speaker} ({row.population})" for row in paying)
-        terminal.report(f"exploits that beat the start policy: {names or 'none'}", "yellow" if paying else None)
+            terminal.report(f"{users}: the intervals overlap; this run does not show an improvement.", "yellow")
+    if any(each.kind == "exploit" for each in results):
+        paying = paying_exploits(results, "start")
+        terminal.report(f"exploits that beat the start policy: {exploits(paying)}", "yellow" if paying else None)
 
 
-def side_by_side(start: Row, trained: Row) -> Table:
+def exploits(results: Sequence[Result]) -> str:
+    """Exploits in words."""
+    return ", ".join(f"{each.speaker} ({each.users})" for each in results) or "none"
+
+
+def side_by_side(start: Result, trained: Result) -> Table:
     """The same seeker with both policies: the one whose difference is the median, neither the best nor the worst."""
     pairs = list(zip(start.dialogues, trained.dialogues, strict=True))
     pairs.sort(key=lambda pair: change(pair[1]) - change(pair[0]))
     before, after = pairs[len(pairs) // 2]
     grid = Table(
-        title=f"The same user ({start.population}) before and after training", title_justify="left", show_lines=True
+        title=f"The same user ({start.users}) before and after training", title_justify="left", show_lines=True
     )
     grid.add_column(f"before: {change(before):+.1f}", ratio=1)
     grid.add_column(f"after: {change(after):+.1f}", ratio=1)

@@ -25,8 +25,8 @@ from rapo import prompts
 from rapo.alarms import Alarms
 from rapo.config import WORLDS, RunConfig
 from rapo.errors import BudgetError, EndpointError, ModelError
-from rapo.evals.interactive import Row
-from rapo.measure import eval_users, evaluate
+from rapo.evals.suite import Result
+from rapo.measure import evaluate
 from rapo.models import adapters
 from rapo.models.decoder import checkpoints_activations, obstacle
 from rapo.models.policy import Policy
@@ -37,6 +37,7 @@ from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import RunDirectory, atomic_write, read_records, to_json
 from rapo.seeds import derive_seed
+from rapo.suites import own
 from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, start_policy, supervise
 from rapo.trainer import Step, Trainer
 from rapo.worlds import load_world
@@ -112,7 +113,7 @@ def _check_users(parts: Parts) -> None:
     config = parts.config
     parts.judge()
     parts.users().scenarios(config.play.dialogues, 0)
-    for users in eval_users(parts).values():
+    for users in own(parts).users.values():
         users.scenarios(config.eval.dialogues, 0)
 
 
@@ -278,11 +279,11 @@ def _figures(metrics: Mapping[str, float]) -> dict[str, str]:
     }
 
 
-def _summary(run: RunDirectory, parts: Parts, rows: Sequence[Row], seconds: float) -> dict[str, Any]:
+def _summary(run: RunDirectory, parts: Parts, results: Sequence[Result], seconds: float) -> dict[str, Any]:
     metrics = list(read_records(run.path, "metrics"))
     extra = ("peft",) if run.config.lora.rank else ()
     return {
-        "v": 1,
+        "v": 2,
         "seed": run.config.run.seed,
         "steps": len(metrics),
         "simulator_calls": sum(row["simulator_calls"] for row in metrics),
@@ -292,8 +293,5 @@ def _summary(run: RunDirectory, parts: Parts, rows: Sequence[Row], seconds: floa
         "answers": to_json(parts.tallies()),
         "prompts": {name: prompts.load(name).hash for name in prompts.names()},
         "versions": {name: metadata.version(name) for name in ("rapo-rl", "torch", "transformers", *extra)},
-        "rows": [
-            {"speaker": row.speaker, "kind": row.kind, "population": row.population, **to_json(row.outcome)}
-            for row in rows
-        ],
+        "results": [{key: value for key, value in to_json(result).items() if key != "items"} for result in results],
     }

@@ -18,7 +18,7 @@ from rapo.models.decoder import checkpoint_activations
 from rapo.models.policy import DTYPES, Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.models.scratch import new_policy
-from rapo.models.speaker import PolicySpeaker
+from rapo.models.speaker import context
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.render import Example, dialogue_examples, only_words, reply_example
 from rapo.optimize.sft import SftStep, make_batches, mean_loss, train_sft
@@ -168,12 +168,12 @@ def check_gate(gate: Gate, config: RunConfig) -> None:
 
 
 def _lessons(policy: Policy, config: RunConfig, messages: Sequence[Message]) -> list[Example]:
-    context = _context(policy, config, messages)
-    return dialogue_examples(policy, context, first=len(context) - len(messages) + 1)
+    read = context(config.policy.system_prompt, messages)
+    return dialogue_examples(policy, read, first=len(read) - len(messages) + 1)
 
 
 def _teacher_prompt(policy: Policy, config: RunConfig, case: CorrectionExample) -> tuple[Message, ...]:
-    return teacher_messages(_context(policy, config, case.dialogue.messages), case.reply, case.critique)
+    return teacher_messages(context(config.policy.system_prompt, case.dialogue.messages), case.reply, case.critique)
 
 
 def _lift(policy: Policy, config: RunConfig, world: World, cases: Sequence[CorrectionExample]) -> float:
@@ -224,11 +224,6 @@ def _from_scratch(
     )
     torch.nn.Module.to(policy.model, device=config.run.device, dtype=DTYPES[config.run.dtype])
     return _computing(policy, config)
-
-
-def _context(policy: Policy, config: RunConfig, messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages as the policy will read them when it talks."""
-    return PolicySpeaker(policy, config.policy.system_prompt, config.policy.max_tokens, 1.0).context(messages)
 
 
 def _check_lengths(examples: Sequence[Example], policy: Policy) -> None:

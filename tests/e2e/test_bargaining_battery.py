@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from rapo.evals.battery import paying_exploits, scripted
-from rapo.evals.interactive import Row, Suite, compare
+from rapo.evals.interactive import Talks
+from rapo.evals.suite import Result, compare
 from rapo.show import side_by_side, table
 from rapo.worlds import load_world
 from rapo.worlds.bargaining.policies import EXPLOITS
@@ -16,19 +17,24 @@ from rapo.worlds.bargaining.policies import EXPLOITS
 POPULATIONS = ("familiar", "held_out")
 ILL_FORMED = ("empty", "endless", "random words", "digits")
 
-Find = Callable[[str, str], Row]
+Find = Callable[[str, str], Result]
 
 
 @pytest.fixture(scope="module")
 def find() -> Find:
     world = load_world("bargaining")
     users = {name: world.users(name, evaluation=True) for name in POPULATIONS}  # type: ignore[arg-type]
-    suite = Suite(users, count=48, turns=6, seed=0, samples=500)
-    rows = [row for kind, speakers in scripted("bargaining") for row in suite.run(speakers, kind)]
-    return lambda speaker, population: next(r for r in rows if (r.speaker, r.population) == (speaker, population))
+    suite = Talks("bargaining", users, count=48, turns=6, seed=0, samples=500)
+    rows = [
+        row
+        for kind, speakers in scripted("bargaining")
+        for name, speaker in speakers.items()
+        for row in suite.run(name, speaker, kind=kind)
+    ]
+    return lambda speaker, population: next(r for r in rows if (r.speaker, r.users) == (speaker, population))
 
 
-def deals(row: Row) -> float:
+def deals(row: Result) -> float:
     """The share of the talks that end with a deal."""
     agreed = [talk.turns[-1].reaction.done and talk.trajectory[-1] > 0 for talk in row.dialogues]
     return sum(agreed) / len(agreed)
@@ -39,15 +45,15 @@ def test_the_ladder(find: Find, population: str) -> None:
     names = ("oracle", "cue rule", "random move", "first offer", "generic")
     oracle, cues, chance, first, generic = (find(name, population) for name in names)
     # Reading cues is far above everything that does not; conceding at once gives nothing.
-    assert cues.outcome.change.low > 4
+    assert cues.outcome.low > 4
     for row in (chance, first, generic):
-        assert row.outcome.change.high <= 0.25
-    assert first.outcome.change.mean == 0 and first.outcome.turns == 1
+        assert row.outcome.high <= 0.25
+    assert first.outcome.mean == 0 and first.figures["turns"] == 1
     # Knowing what the partner does not say helps a little, so the two are compared partner by partner.
-    paired = compare(oracle.dialogues, cues.dialogues, seed=0, samples=500)
+    paired = compare(oracle, cues, seed=0, samples=500)
     assert paired.difference.mean > 0 and paired.wins > paired.losses
     assert deals(cues) > 0.95 > 0.7 > deals(generic)
-    assert oracle.outcome.resolved >= cues.outcome.resolved > 0.15 > 0.02 >= generic.outcome.resolved
+    assert oracle.figures["resolved"] >= cues.figures["resolved"] > 0.15 > 0.02 >= generic.figures["resolved"]
 
 
 @pytest.mark.parametrize("population", POPULATIONS)
@@ -61,7 +67,7 @@ def test_no_exploit_pays(find: Find, exploit: str, population: str) -> None:
 def test_ill_formed_text_is_the_worst(find: Find, speaker: str, population: str) -> None:
     floor = find(speaker, population)
     # Every partner is lost within three replies, and nothing is lower than no deal.
-    assert floor.outcome.turns <= 3 and deals(floor) == 0
+    assert floor.figures["turns"] <= 3 and deals(floor) == 0
     assert {talk.trajectory[-1] for talk in floor.dialogues} == {0.0}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rapo.evals.results import read_results
 from rapo.recipes import recipe_path
-from rapo.show import read_rows
 from rapo.worlds import load_world
 
 from .conftest import DEMO, TINY, one_line, records, run_rapo
@@ -18,10 +18,10 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert result.code == 0, result
     assert "Change of goal progress over a talk" in result.out
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["steps"] == 4 and {row["speaker"] for row in summary["rows"]} == {"start", "trained"}
+    assert summary["steps"] == 4 and {row["speaker"] for row in summary["results"]} == {"start", "trained"}
     assert len(records(run, "metrics")) == 4
     world = load_world("bargaining")
-    rows = [row for name in ("before", "after") for row in read_rows(run / f"evaluation-{name}.json")]
+    rows = [row for name in ("before", "after") for row in read_results(run / f"evaluation-{name}.json")]
     for talk in [talk for row in rows for talk in row.dialogues]:
         assert talk.scenario.opening[0].role == "system"
         for number, turn in enumerate(talk.turns):

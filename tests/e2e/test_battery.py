@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from rapo.evals.battery import paying_exploits, scripted
-from rapo.evals.interactive import Row, Suite, compare
+from rapo.evals.interactive import Talks
+from rapo.evals.suite import Result, compare
 from rapo.show import table
 from rapo.worlds.support.policies import EXPLOITS, LADDER
 from rapo.worlds.support.seeker import SupportWorld
@@ -16,31 +17,36 @@ from rapo.worlds.support.seeker import SupportWorld
 POPULATIONS = ("familiar", "held_out")
 ILL_FORMED = ("empty", "endless", "random words")
 
-Find = Callable[[str, str], Row]
+Find = Callable[[str, str], Result]
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Row]:
+def rows() -> list[Result]:
     users = {name: SupportWorld(name, evaluation=True) for name in POPULATIONS}  # type: ignore[arg-type]
-    suite = Suite(users, count=40, turns=6, seed=0, samples=1000)
-    return [row for kind, speakers in scripted("support") for row in suite.run(speakers, kind)]
+    suite = Talks("support", users, count=40, turns=6, seed=0, samples=1000)
+    return [
+        row
+        for kind, speakers in scripted("support")
+        for name, speaker in speakers.items()
+        for row in suite.run(name, speaker, kind=kind)
+    ]
 
 
 @pytest.fixture(scope="module")
-def find(rows: list[Row]) -> Find:
-    return lambda speaker, population: next(r for r in rows if (r.speaker, r.population) == (speaker, population))
+def find(rows: list[Result]) -> Find:
+    return lambda speaker, population: next(r for r in rows if (r.speaker, r.users) == (speaker, population))
 
 
 @pytest.mark.parametrize("population", POPULATIONS)
 def test_the_ladder(find: Find, population: str) -> None:
     oracle, cues, chance, generic = (find(name, population) for name in LADDER)
-    changes = [row.outcome.change for row in (cues, chance, generic)]
+    changes = [row.outcome for row in (cues, chance, generic)]
     # Reading cues is far above chance, and chance above generic empathy.
     assert changes[0].low > changes[1].high and changes[1].low > changes[2].high
     assert changes[0].low > 0 > changes[2].high
     # Knowing the need beats reading it by less than seekers differ, so they are compared seeker by seeker.
-    assert compare(oracle.dialogues, cues.dialogues, seed=0, samples=1000).difference.low > 0
-    assert oracle.outcome.resolved > cues.outcome.resolved > 0.5 > 0.05 > generic.outcome.resolved
+    assert compare(oracle, cues, seed=0, samples=1000).difference.low > 0
+    assert oracle.figures["resolved"] > cues.figures["resolved"] > 0.5 > 0.05 > generic.figures["resolved"]
 
 
 @pytest.mark.parametrize("population", POPULATIONS)
@@ -52,29 +58,29 @@ def test_no_exploit_pays(find: Find, exploit: str, population: str) -> None:
 @pytest.mark.parametrize("population", POPULATIONS)
 @pytest.mark.parametrize("speaker", ILL_FORMED)
 def test_ill_formed_text_is_the_worst(find: Find, speaker: str, population: str) -> None:
-    floor = find(speaker, population).outcome
-    assert floor.resolved == 0
+    floor = find(speaker, population)
+    assert floor.figures["resolved"] == 0
     for other in (LADDER.keys() | EXPLOITS.keys()) - set(ILL_FORMED):
         # Distress has a ceiling, so other replies that nobody can follow ("all techniques" is endless) may share it.
-        assert floor.change.mean <= find(other, population).outcome.change.mean
+        assert floor.outcome.mean <= find(other, population).outcome.mean
     # Every seeker is lost within three replies.
-    assert floor.turns <= 3
+    assert floor.figures["turns"] <= 3
     generic = find("generic", population)
-    paired = compare(generic.dialogues, find(speaker, population).dialogues, seed=0, samples=500)
+    paired = compare(generic, find(speaker, population), seed=0, samples=500)
     assert paired.difference.low > 0
 
 
-def test_the_table_shows_every_row(rows: list[Row]) -> None:
+def test_the_table_shows_every_row(rows: list[Result]) -> None:
     console = Console(width=200)
     with console.capture() as captured:
         console.print(table(rows))
     shown = captured.get()
     lines = [line.strip(" │|") for line in shown.splitlines()]
     for row in rows:
-        change = row.outcome.change
+        change = row.outcome
         figures = f"{change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}]"
         (line,) = [line for line in lines if line.startswith(row.speaker) and figures in line]
-        assert f"{row.outcome.resolved:.0%}" in line
+        assert f"{row.figures['resolved']:.0%}" in line
     # The ladder first, then the exploits.
     order = [min(i for i, line in enumerate(lines) if line.startswith(name)) for name in (*LADDER, *EXPLOITS)]
     assert order == sorted(order)

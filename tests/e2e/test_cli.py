@@ -137,9 +137,9 @@ def test_eval_prints_the_ladder_and_writes_it(trained, tmp_path):
         assert result.out.count(f"  {speaker} ") == 2, "once per population"
     assert "exploits that beat" in result.out
     written = json.loads(target.read_text())
-    assert written["v"] == 1
-    assert {row["population"] for row in written["rows"]} == {"familiar", "held_out"}
-    change = next(row for row in written["rows"] if row["speaker"] == "oracle")["outcome"]["change"]
+    assert written["v"] == 2
+    assert {row["users"] for row in written["results"]} == {"familiar", "held_out"}
+    change = next(row for row in written["results"] if row["speaker"] == "oracle")["figures"]["change"]
     assert f"{change['mean']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]" in result.out
     assert_plain(result.out)
 

@@ -130,7 +130,7 @@ def test_an_adapter_is_evaluated_like_a_model(adapted, tmp_path):
     settings = ("--set", "eval.dialogues=1", "--set", "eval.turns=1")
     result = run_rapo("eval", adapted, *settings, "--json", table)
     assert result.code == 0, result
-    assert str(adapted) in {row["speaker"] for row in json.loads(table.read_text())["rows"]}
+    assert str(adapted) in {row["speaker"] for row in json.loads(table.read_text())["results"]}
 
 
 def test_a_check_says_how_much_is_trained(start, tmp_path):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rapo.errors import EndpointError
-from rapo.evals.interactive import Suite, outcome
+from rapo.evals.interactive import Talks, outcome
 from rapo.types import Dialogue, EchoRequest, Message, Reaction, Scenario, Turn
+
+AS = {"suite": "talks", "speaker": "one", "users": "all"}
 
 
 def talk(*states: float) -> Dialogue:
@@ -15,15 +17,16 @@ def talk(*states: float) -> Dialogue:
 
 
 def test_what_was_not_played_counts_nowhere():
-    found = outcome([talk(), talk(4.0, 3.0), talk(), talk(3.0, 9.5)], seed=0, samples=50)
+    found = outcome([talk(), talk(4.0, 3.0), talk(), talk(3.0, 9.5)], **AS, seed=0, samples=50)
     # Changes of the two that were played: 3 - 5 = -2 and 9.5 - 5 = 4.5, in the mean 1.25; with zeros it would be 0.625.
-    assert found.change.mean == 1.25
-    assert (found.dialogues, found.lost, found.turns, found.resolved) == (2, 2, 2.0, 0.5)
+    assert found.outcome.mean == 1.25
+    assert (len(found.items), found.lost) == (2, 2)
+    assert (found.figures["turns"], found.figures["resolved"]) == (2.0, 0.5)
 
 
 def test_without_any_talk_there_is_no_outcome():
     with pytest.raises(EndpointError, match="the first reactions of all 2 talks are missing"):
-        outcome([talk(), talk()], seed=0, samples=50)
+        outcome([talk(), talk()], **AS, seed=0, samples=50)
 
 
 class HalfThere:
@@ -42,5 +45,5 @@ class Silent:
 
 
 def test_a_suite_says_how_many_talks_were_lost():
-    (row,) = Suite({"all": HalfThere()}, count=20, turns=1, seed=0, samples=50).run({"one": Silent()}, "policy")
-    assert (row.outcome.change.mean, row.outcome.dialogues, row.outcome.lost) == (-2.0, 10, 10)
+    (row,) = Talks("half", {"all": HalfThere()}, count=20, turns=1, seed=0, samples=50).run("one", Silent())
+    assert (row.outcome.mean, len(row.dialogues), row.lost) == (-2.0, 10, 10)

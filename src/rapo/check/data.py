@@ -93,9 +93,9 @@ def _users(config: RunConfig, parts: Parts) -> Iterator[Finding]:
 
 def _evaluation(config: RunConfig, parts: Parts) -> Iterator[Finding]:
     # Loads torch, for which a check has to account.
-    from rapo.measure import eval_users
+    from rapo.suites import own
 
-    counts = {name: len(users.scenarios(config.eval.dialogues, 0)) for name, users in eval_users(parts).items()}
+    counts = {name: len(users.scenarios(config.eval.dialogues, 0)) for name, users in own(parts).users.items()}
     found = ", ".join(f"{count} dialogues with {name} users" for name, count in counts.items())
     yield Finding("evaluation users", "ok", found)
 

@@ -51,6 +51,9 @@ def check_model(parts: HurriedParts, name: str, context: int) -> list[Finding]:
     probe = Probe(name, parts.model(name, "user"), context)
 
     def look() -> Iterator[Finding]:
+        if spec.function:
+            yield _reached(parts, name)
+            return
         if spec.path and (why := weights.obstacle(spec.path)):
             yield Finding(name, "warn", why.found, why.fix)
             return

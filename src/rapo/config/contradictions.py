@@ -94,7 +94,13 @@ def _given(c: RunConfig, key: str) -> bool:
 
 def _models(c: RunConfig) -> list[Contradiction]:
     named = [("users.models", name) for name in c.users.models] + [("eval.models", name) for name in c.eval.models]
-    named += [(key, name) for key, name in (("judge.model", c.judge.model), ("eval.judge", c.eval.judge)) if name]
+    single = {
+        "judge.model": c.judge.model,
+        "eval.judge": c.eval.judge,
+        "suites.users": c.suites.users,
+        "suites.judge": c.suites.judge,
+    }
+    named += [(key, name) for key, name in single.items() if name]
     known = f"one of: {', '.join(c.models)}" if c.models else "a section models that describes it"
     return [
         *(

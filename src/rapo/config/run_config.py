@@ -23,6 +23,7 @@ from rapo.config.sections import (
     Section,
     Select,
     Sft,
+    Suites,
     Teacher,
     Train,
     Update,
@@ -49,6 +50,7 @@ class RunConfig(Section):
     teacher: Teacher = Teacher()
     train: Train = Train()
     eval: Eval = Eval()
+    suites: Suites = Suites()
     models: dict[str, ModelSpec] = Field(default={})
     calls: Calls = Calls()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,7 +22,8 @@ InnerShare = Annotated[float, Field(ge=0, lt=1)]
 File = Annotated[Path, Field(strict=False)]
 Files = Annotated[tuple[File, ...], Field(strict=False)]
 # The titles are the words an error uses.
-DottedPath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$", title="package.module:Name")]
+DOTTED = r"^\w+(\.\w+)*:\w+$"
+DottedPath = Annotated[str, Field(pattern=DOTTED, title="package.module:Name")]
 Variable = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", title="the name of a variable, in capitals")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -109,7 +111,9 @@ class ModelSpec(Section):
     """A language model that plays users or judges: behind an endpoint (``url``) or in this process (``path``)."""
 
     url: str | None = Field(default=None, description="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
-    path: str | None = Field(default=None, description="Hugging Face folder or hub id, run in this process instead")
+    path: str | None = Field(
+        default=None, description="run in this process instead: Hugging Face folder or hub id, or a function of yours"
+    )
     name: str = Field(default="", description="model name the endpoint is asked for")
     key_env: Variable | None = Field(default=None, description="environment variable that holds the endpoint's key")
     temperature: Weight = Field(default=1.0, description="sampling temperature")
@@ -120,6 +124,11 @@ class ModelSpec(Section):
     json_schema: Literal["auto", "on", "off"] = Field(default="auto", description="ask for JSON by schema; auto: try")
     price_in: Weight = Field(default=0.0, description="price of a million prompt tokens")
     price_out: Weight = Field(default=0.0, description="price of a million answer tokens")
+
+    @property
+    def function(self) -> bool:
+        """Whether ``path`` names a function, ``package.module:Name``, from a ChatRequest to the text of an answer."""
+        return self.path is not None and re.fullmatch(DOTTED, self.path) is not None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -259,3 +268,15 @@ class Eval(Section):
     exploits: bool = Field(default=True, description="also look for replies that please the simulator only")
     models: Names = Field(default=(), description="llm: who plays the users then; empty takes users.models")
     judge: str | None = Field(default=None, description="one of models that rates finished dialogues; null: none")
+
+
+class Suites(Section):
+    """What else ``rapo eval --suite`` measures, and with whom."""
+
+    users: str | None = Field(default=None, description="one of models that plays the users of a suite")
+    judge: str | None = Field(default=None, description="one of models that judges in a suite; null: what goes without")
+    items: Count | None = Field(default=None, description="most items of a suite; null takes all")
+    esconv: Files = Field(default=(), description="esconv: dialogues in an ESConv format; the test split is measured")
+    emoharbor: Files = Field(default=(), description="emoharbor: files of user profiles; empty takes the small own set")
+    sotopia: Files = Field(default=(), description="sotopia: the folder or files of its scenarios and characters")
+    locale: str = Field(default="en", description="safety: whose resources a reply should name")

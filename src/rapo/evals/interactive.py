@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rapo.errors import EndpointError
-from rapo.evals.stats import Comparison, Interval, bootstrap_mean, paired_bootstrap
+from rapo.evals.llm_judge import Rating
+from rapo.evals.stats import bootstrap_mean
+from rapo.evals.suite import Figure, Item, Kind, Result, after
 from rapo.evals.variety import distinct_n, most_common_share, opening_entropy
 from rapo.interact.play import Speaker, play
 from rapo.interact.users import UserSimulator
+from rapo.missing import CountingUsers, demand
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue
 
@@ -17,98 +20,112 @@ RESOLVED = 0.9  # a user who ends in the top tenth of the scale has been helped
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one speaker did with one population of users.
+class Talks:
+    """Scenarios of each population, the same for every speaker; the main score is the change of the user's state.
 
     Attributes:
-        dialogues: how many were played; one whose first reaction is missing was not.
-        change: the user's state at the end less that at the start, with its bootstrap interval.
-        resolved: share of the dialogues that end in the top tenth of the scale.
-        turns: replies per dialogue.
-        distinct_2: different pairs of words per pair of words, over all replies.
-        most_common_share: share of the replies that are the most frequent one.
-        opening_entropy: bits in the first three words of the replies.
-        rating: what the evaluation judge thinks of the dialogues, 0-10; None without one.
-        lost: dialogues that were begun and not played; they count nowhere.
-    """
-
-    dialogues: int
-    change: Interval
-    resolved: float
-    turns: float
-    distinct_2: float
-    most_common_share: float
-    opening_entropy: float
-    rating: Interval | None = None
-    lost: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of a table: who spoke with which users, and what came of it; ``kind`` groups speakers."""
-
-    speaker: str
-    kind: str
-    population: str
-    outcome: Outcome
-    dialogues: tuple[Dialogue, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """Scenarios of each population, the same for every speaker.
-
-    Attributes:
+        name: of the suite.
         users: the simulators by the name of their population; they should draw scenarios that training never meets.
         count: dialogues per population.
         turns: most replies per dialogue.
         seed: of scenarios and sampling.
         samples: bootstrap resamples.
+        max_missing: share of the reactions, and of the ratings, that may be missing.
+        rate: a judge's rating of each talk of a speaker that is measured; None leaves them unrated.
     """
 
+    name: str
     users: Mapping[str, UserSimulator]
     count: int
     turns: int
     seed: int
     samples: int = 2000
+    max_missing: float = 1.0
+    rate: Callable[[Sequence[Dialogue]], list[Rating | None]] | None = None
+
+    @property
+    def total(self) -> int:
+        """Turns."""
+        return len(self.users) * self.turns
 
     def run(
-        self,
-        speakers: Mapping[str, Speaker],
-        kind: str,
-        on_turn: Callable[[Row | None], None] = lambda row: None,
-    ) -> list[Row]:
-        """Every speaker with every population; ``on_turn`` hears of every turn (None) and of every row."""
-        rows = []
-        for name, speaker in speakers.items():
-            for population, users in self.users.items():
-                seed = derive_seed("suite", self.seed)
-                scenarios = users.scenarios(self.count, seed)
-                played = play(speaker, users, scenarios, turns=self.turns, seed=seed, on_turn=lambda _: on_turn(None))
-                found = outcome(played, seed=seed, samples=self.samples)
-                rows.append(Row(name, kind, population, found, tuple(played)))
-                on_turn(rows[-1])
-        return rows
+        self, name: str, speaker: Speaker, on_done: Callable[[int], None] = lambda done: None, *, kind: Kind = "policy"
+    ) -> list[Result]:
+        """One result per population.
+
+        Raises:
+            EndpointError: a language model cannot go on, or too much of what was asked for is missing.
+        """
+        seed, found = derive_seed("suite", self.seed), []
+        for place, (population, simulator) in enumerate(self.users.items()):
+            users, done = CountingUsers(simulator), place * self.turns
+            scenarios = users.scenarios(self.count, seed)
+            played = play(
+                speaker,
+                users,
+                scenarios,
+                turns=self.turns,
+                seed=seed,
+                on_turn=after(done + 1, on_done),
+            )
+            what = f"reactions of {population} users"
+            demand(what, missing=users.missing, asked=users.calls, limit=self.max_missing)
+            result = outcome(played, suite=self.name, speaker=name, users=population, seed=seed, samples=self.samples)
+            found.append(self._rated(replace(result, kind=kind)))
+            # Users may have ended their talks early.
+            on_done(done + self.turns)
+        return found
+
+    def _rated(self, result: Result) -> Result:
+        """The result with what the judge thinks of its talks; missing ratings are left out, never zero."""
+        if self.rate is None or result.kind != "policy":
+            return result
+        ratings = self.rate(result.dialogues)
+        known = [rating.score for rating in ratings if rating is not None]
+        demand("ratings", missing=len(ratings) - len(known), asked=len(ratings), limit=self.max_missing)
+        items = tuple(
+            item if rating is None else replace(item, scores=item.scores | {"rating": rating.score}, note=rating.reason)
+            for item, rating in zip(result.items, ratings, strict=True)
+        )
+        mean = bootstrap_mean(known, seed=derive_seed("suite", self.seed), samples=self.samples)
+        return replace(result, items=items, figures=result.figures | {"rating": mean})
 
 
-def outcome(dialogues: Sequence[Dialogue], *, seed: int, samples: int) -> Outcome:
-    """The outcome of dialogues; raises EndpointError when not one of them has a turn."""
+def outcome(dialogues: Sequence[Dialogue], *, suite: str, speaker: str, users: str, seed: int, samples: int) -> Result:
+    """The result of dialogues; those without a turn are lost, and EndpointError is raised when all are."""
     played = [dialogue for dialogue in dialogues if dialogue.turns]
     if not played:
         raise EndpointError(
             f"the first reactions of all {len(dialogues)} talks are missing", fix="look at the endpoint with rapo check"
         )
+    items = tuple(Item(dialogue.scenario.id, scores(dialogue), dialogue) for dialogue in played)
     replies = [turn.reply for dialogue in played for turn in dialogue.turns]
-    return Outcome(
-        dialogues=len(played),
-        change=bootstrap_mean([change(dialogue) for dialogue in played], seed=seed, samples=samples),
-        resolved=sum(map(resolved, played)) / len(played),
-        turns=len(replies) / len(played),
-        distinct_2=distinct_n(replies, 2),
-        most_common_share=most_common_share(replies),
-        opening_entropy=opening_entropy(replies),
-        lost=len(dialogues) - len(played),
-    )
+    figures: dict[str, Figure] = {
+        "change": bootstrap_mean([item.scores["change"] for item in items], seed=seed, samples=samples),
+        "resolved": sum(item.scores["resolved"] for item in items) / len(items),
+        "turns": len(replies) / len(items),
+        **variety(replies),
+    }
+    lost = len(dialogues) - len(played)
+    return Result(suite, speaker, users, "change", items, figures, lost=lost)
+
+
+def scores(dialogue: Dialogue) -> dict[str, float]:
+    """What a talk did: the change of the user's state, whether it was resolved, and its replies."""
+    return {
+        "change": change(dialogue),
+        "resolved": float(resolved(dialogue)),
+        "turns": float(len(dialogue.turns)),
+    }
+
+
+def variety(replies: Sequence[str]) -> dict[str, Figure]:
+    """How varied the replies of a speaker are."""
+    return {
+        "distinct_2": distinct_n(replies, 2),
+        "most_common_share": most_common_share(replies),
+        "opening_entropy": opening_entropy(replies),
+    }
 
 
 def change(dialogue: Dialogue) -> float:
@@ -120,8 +137,3 @@ def resolved(dialogue: Dialogue) -> bool:
     """Whether the user ends in the top tenth of the scale."""
     scale = dialogue.scenario.scale
     return dialogue.trajectory[-1] >= scale.low + RESOLVED * (scale.high - scale.low)
-
-
-def compare(a: Sequence[Dialogue], b: Sequence[Dialogue], *, seed: int, samples: int) -> Comparison:
-    """Speaker a against speaker b on the same scenarios, in the same order."""
-    return paired_bootstrap(list(map(change, a)), list(map(change, b)), seed=seed, samples=samples)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rapo import plugins
 from rapo.config.sections import Calls, ModelSpec, Run
-from rapo.models.chat import ChatModel
+from rapo.models.chat import ChatModel, Scripted
 from rapo.models.endpoint import Endpoint
 from rapo.models.journal import Journal, Role
 from rapo.models.journaled import Journaled
@@ -39,6 +40,7 @@ def connect(
     Raises:
         EndpointError: the address cannot be one.
         ModelError: a model for this process cannot be loaded.
+        ConfigError: a function in its place cannot be imported.
     """
     account = Account(journal, role, spec, calls)
     if spec.path is not None:
@@ -50,6 +52,8 @@ def connect(
 
 
 def _local(spec: ModelSpec, notice: Callable[[str], None], run: Run) -> ChatModel:
+    if spec.function:
+        return Scripted(str(spec.path), plugins.answers(str(spec.path)))
     # Torch takes seconds to load, and endpoints need none.
     from rapo.models.local import LocalModel
 

@@ -27,7 +27,7 @@ from rapo.models.chat import ChatAnswer, ChatRequest
 from rapo.models.owner import alive, this_process
 from rapo.models.retry import RetryBudget, Stop
 
-Role = Literal["user", "judge", "evaluation"]
+Role = Literal["user", "judge", "evaluation", "policy"]
 VERSION = 1
 _APPLICATION = 0x5241504F
 _BUSY_SECONDS = 60.0

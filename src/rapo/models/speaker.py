@@ -1,10 +1,11 @@
-"""A policy that talks: dialogues in, replies out."""
+"""Who writes replies, dialogues in and replies out: a policy, or a language model that is asked for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rapo.models.chat import ChatModel, ChatRequest, ask
 from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, sample
@@ -58,15 +59,41 @@ class PolicySpeaker:
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """What a reply to the messages is written after, as token ids."""
-        return tuple(self.policy.render(self.context(messages)))
+        return tuple(self.policy.render(context(self.system_prompt, messages)))
 
-    def context(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages as the policy reads them, its system prompt first; a brief of its own is made part of that.
 
-        Many chat templates take one system message only.
+@dataclass(frozen=True, slots=True)
+class ChatSpeaker:
+    """A language model that is only measured, such as one behind an endpoint.
+
+    Attributes:
+        model: who is asked.
+        system_prompt: as for :class:`PolicySpeaker`.
+    """
+
+    model: ChatModel
+    system_prompt: str | None
+
+    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str | None]:
+        """One reply per dialogue; None where none could be had.
+
+        Raises:
+            EndpointError, BudgetError: the model cannot go on.
         """
-        if not self.system_prompt:
-            return tuple(messages)
-        briefed = bool(messages) and messages[0].role == "system"
-        prompt = f"{self.system_prompt}\n\n{messages[0].content}" if briefed else self.system_prompt
-        return (Message("system", prompt), *messages[briefed:])
+        requests = [
+            ChatRequest(context(self.system_prompt, dialogue.messages), "reply", seed)
+            for dialogue, seed in zip(dialogues, seeds, strict=True)
+        ]
+        return [None if answer is None else answer.text.strip() for answer in ask(self.model, requests)]
+
+
+def context(system_prompt: str | None, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages as their author reads them, the system prompt first; a brief of its own is made part of that.
+
+    Many chat templates take one system message only.
+    """
+    if not system_prompt:
+        return tuple(messages)
+    briefed = bool(messages) and messages[0].role == "system"
+    prompt = f"{system_prompt}\n\n{messages[0].content}" if briefed else system_prompt
+    return (Message("system", prompt), *messages[briefed:])

@@ -1,0 +1,85 @@
+"""Results: compared item by item, kept on disk, and what a comparison can and cannot find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from rapo.errors import DataError, RunError
+from rapo.evals.results import read_results, write_results
+from rapo.evals.stats import Interval
+from rapo.evals.suite import Item, Result, compare
+from rapo.models.chat import ChatRequest
+from rapo.models.stand_in import answer
+from rapo.types import Dialogue, Message, Scenario
+
+
+def result(speaker: str, scores: dict[str, float], users: str = "all") -> Result:
+    items = tuple(Item(name, {"change": score}) for name, score in scores.items())
+    return Result("talks", speaker, users, "change", items, {"change": Interval(0.0, 0.0, 0.0)})
+
+
+def test_pairs_are_items_not_places():
+    a = result("a", {"x": 1.0, "y": 5.0, "z": 2.0})
+    b = result("b", {"z": 2.0, "y": 1.0, "w": 9.0})
+    found = compare(a, b, seed=0, samples=50)
+    # Both have y (5 - 1 = 4) and z (2 - 2 = 0): a mean of 2, one win, one tie.
+    assert (found.difference.mean, found.wins, found.ties, found.losses) == (2.0, 1, 1, 0)
+
+
+def test_what_shares_nothing_is_not_compared():
+    with pytest.raises(DataError, match="share no item"):
+        compare(result("a", {"x": 1.0}), result("b", {"y": 1.0}), seed=0, samples=50)
+    with pytest.raises(DataError, match="different suites"):
+        compare(result("a", {"x": 1.0}), result("b", {"x": 1.0}, users="others"), seed=0, samples=50)
+
+
+@pytest.mark.parametrize(("effect", "least", "most"), [(0.0, 0, 12), (1.5, 95, 100)])
+def test_a_planted_difference_is_found_and_a_planted_null_is_not(effect, least, most):
+    """100 trials at a level of 95%: by chance some 5 of the null's intervals lie off zero (12 or more: p < 0.005)."""
+    found = 0
+    for trial in range(100):
+        random = Random(trial)
+        base = [random.gauss(0, 3) for _ in range(64)]
+        a = result("a", {str(i): x + random.gauss(effect, 2) for i, x in enumerate(base)})
+        b = result("b", {str(i): x + random.gauss(0, 2) for i, x in enumerate(base)})
+        interval = compare(a, b, seed=trial, samples=400).difference
+        found += interval.low > 0 or interval.high < 0
+    assert least <= found <= most
+
+
+def test_results_are_read_back_as_they_were_written(tmp_path: Path):
+    talk = Dialogue(Scenario("x", "A case.", (Message("user", "Hi."),), 5.0))
+    item = Item("x", {"change": 1.5}, talk, "why")
+    written = [Result("s", "a", "all", "change", (item,), {"change": Interval(1.5, 1.0, 2.0), "turns": 3.0}, lost=2)]
+    path = tmp_path / "results.json"
+    write_results(path, written, settings="these")
+    assert read_results(path) == read_results(path, settings="these") == written
+    assert read_results(path, settings="others") is None
+    assert read_results(tmp_path / "none.json") is None
+
+
+def test_a_file_of_another_version_is_not_guessed_at(tmp_path: Path):
+    path = tmp_path / "results.json"
+    path.write_text('{"v": 1, "rows": []}')
+    with pytest.raises(RunError, match="holds no results of this rapo"):
+        read_results(path)
+
+
+def test_the_stand_in_answers_in_the_wanted_form_and_always_alike():
+    schema = {
+        "type": "object",
+        "properties": {
+            "goal": {"type": "number"},
+            "secret": {"type": "number", "minimum": -10, "maximum": 0},
+            "act": {"type": "string"},
+            "done": {"type": "boolean"},
+            "labels": {"type": "array", "items": {"enum": ["question", "other"]}},
+        },
+    }
+    request = ChatRequest((Message("user", 'Answer with {"goal": 7, "act": "speak"}'),), "rate", 3, schema)
+    found = answer(request)
+    assert found == answer(request)
+    assert found == '{"goal": 7, "secret": -10, "act": "speak", "done": false, "labels": ["question"]}'
