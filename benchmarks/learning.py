@@ -134,14 +134,14 @@ def _figures(parts: Parts, policy: Policy, seekers: int, *, items: bool = False)
     from rapo.evals.interactive import change, resolved
     from rapo.evals.variety import distinct_n, most_common_share, opening_entropy
     from rapo.interact.play import play
-    from rapo.measure import eval_users
     from rapo.models.memory import Memory
     from rapo.models.speaker import PolicySpeaker
     from rapo.seeds import derive_seed
+    from rapo.suites import own
 
     c, figures = parts.config, {}
     seed = derive_seed("suite", c.run.seed)  # as rapo eval
-    for population, users in eval_users(parts).items():
+    for population, users in own(parts).users.items():
         speaker = PolicySpeaker(policy, c.policy.system_prompt, c.policy.max_tokens, c.eval.temperature, Memory())
         talks = play(speaker, users, users.scenarios(seekers, seed), turns=c.eval.turns, seed=seed)
         replies = [turn.reply for talk in talks for turn in talk.turns]
