@@ -37,7 +37,7 @@ MAIN: Mapping[str, Arm] = {
     "RAPO, no echoes": Arm(("judge.sees_echoes=false",)),
     "RAPO, all verified": Arm(("correct.verify=1",)),
 }
-# One setting of RAPO at a time; its value in the recipes is the arm RAPO itself.
+# One setting of RAPO at a time, unless said otherwise; its value in the recipes is the arm RAPO itself.
 SWEEPS: Mapping[str, Mapping[str, Arm]] = {
     "lambda": {f"lambda {x}": Arm((f"update.micro={x}",)) for x in ("0.3", "3")},
     "G": {f"G {x}": Arm((f"branch.candidates={x}",)) for x in ("4", "16")},
@@ -55,6 +55,13 @@ SWEEPS: Mapping[str, Mapping[str, Arm]] = {
     },
     "divergence": {f"divergence {x}": Arm((f"update.divergence={x}",)) for x in ("reverse_kl", "jsd")},
     "critiques": {f"critiques {x}": Arm(critiques=x) for x in ("vague", "shuffled", "none")},
+    # The recipes' settings were found with RAPO; these look for better ones for its rival.
+    "rival": {
+        "GRPO, lr 3e-4": Arm((*GRPO, "update.lr=3e-4")),
+        "GRPO, lr 1e-4": Arm((*GRPO, "update.lr=1e-4")),
+        "GRPO, KL 0.1": Arm((*GRPO, "update.kl=0.1")),
+        "GRPO, share 1": Arm((*GRPO, "select.share=1", "select.per_dialogue=3", "select.floor=0")),
+    },
 }
 ARMS: Mapping[str, Arm] = MAIN | {name: arm for sweep in SWEEPS.values() for name, arm in sweep.items()}
 
