@@ -13,6 +13,13 @@ from learning_figures import AWAY, HOME, VARIETY, World
 from rapo.evals.stats import Comparison, Interval
 
 OURS, RIVAL, START = "RAPO", "GRPO", "SFT"
+PARTS = {  # what RAPO has that an arm has not
+    "critiques, learnt from": "GRPO and replay",
+    "ranks, learnt from": "distillation, corrections",
+    "turns chosen in hindsight": "RAPO, random turns",
+    "echoes before the judge": "RAPO, no echoes",
+    "a quarter of the corrections verified, not all": "RAPO, all verified",
+}
 SUMMARY = (START, RIVAL, "distillation, own tokens", "distillation, corrections", OURS)  # of the README
 BLOCK = re.compile(r"(<!-- study: ([\w-]+) -->\n).*?(<!-- /study -->)", re.DOTALL)
 
@@ -59,7 +66,7 @@ def goals(world: World) -> Iterator[Goal]:
 
 def blocks(worlds: Sequence[World]) -> dict[str, str]:
     """The generated parts of the documents by name."""
-    found = {"runs": _runs(worlds), "goals": _goals(worlds), "summary": _summary(worlds)}
+    found = {"runs": _runs(worlds), "goals": _goals(worlds), "parts": _parts(worlds), "summary": _summary(worlds)}
     for world in worlds:
         tables = {"score": _score, "calls": _reached, "variety": _variety, "compute": _compute, "sweeps": _sweeps}
         found |= {f"{name}-{world.name}": make(world) for name, make in tables.items()}
@@ -124,11 +131,28 @@ def _goals(worlds: Sequence[World]) -> str:
     return table(("goal", "world", "found", ""), rows)
 
 
+def _parts(worlds: Sequence[World]) -> str:
+    pairs = [(world, population) for world in worlds for population in (HOME, AWAY)]
+
+    def cell(world: World, arm: str, population: str) -> str:
+        if not world.seeds(OURS, arm):
+            return ""
+        found = world.against(OURS, arm, population)
+        return f"{difference(found)}: {_verdict(found.difference)}"
+
+    head = (f"what {OURS} has", "left out in", *(f"{world.name}: {_words(population)}" for world, population in pairs))
+    rows = [(part, arm, *(cell(world, arm, population) for world, population in pairs)) for part, arm in PARTS.items()]
+    return table(head, rows)
+
+
+def _verdict(value: Interval) -> str:
+    return "helps" if value.low > 0 else "hurts" if value.high < 0 else "cannot be told"
+
+
 def _score(world: World) -> str:
     def row(arm: str) -> list[str]:
         cells = [arm, *(interval(world.score(arm, population)) for population in (HOME, AWAY))]
         cells.append(f"{world.figure(arm, 'resolved').mean:.0%}")
-        cells.append("" if arm == OURS or not world.seeds(arm, OURS) else difference(world.against(OURS, arm, HOME)))
         return [*cells, "" if arm == START or not world.seeds(arm, START) else percent(world.kept(arm))]
 
     head = (

@@ -97,7 +97,8 @@ def test_every_arm_of_the_study_is_a_run_of_its_own() -> None:
     jobs = [Job(world, arm, 0, 100) for world in RECIPES for arm in ARMS]
     for job in jobs:
         load_config(recipe_path(RECIPES[job.world]), job.settings)
-    assert len({job.key for job in jobs}) == len(jobs)
+    done = {(job.world, *job.settings, ARMS[job.arm].critiques, ARMS[job.arm].trains) for job in jobs}
+    assert len(done) == len({job.key for job in jobs}) == len(jobs)
 
 
 def test_a_run_that_was_cut_off_is_missing_and_the_next_one_is_not(tmp_path: Path) -> None:

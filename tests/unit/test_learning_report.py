@@ -46,6 +46,8 @@ def study() -> list[dict[str, Any]]:
         made("SFT", 1, [0, 2], [0, 0], [1.0]),
         made("GRPO", 0, [1, 1], [1, 1], [0.0, 3.0, 1.0], processor_seconds=1.0),
         made("GRPO", 1, [1, 5], [1, 1], [1.0, 2.0, 3.0], processor_seconds=1.0),
+        made("GRPO and replay", 0, [1, 1], [1, 1], [0.0, 3.0, 1.0]),
+        made("GRPO and replay", 1, [1, 5], [1, 7], [1.0, 2.0, 3.0]),
         made("RAPO", 0, [4, 4], [3, 3], [0.0, 2.0, 4.0], steps=lift),
         made("RAPO", 1, [3, 7], [1, 5], [1.0, 2.0, 2.5]),
     ]
@@ -114,17 +116,18 @@ def test_less_variety_than_the_start_policy_is_seen(world: World, name: str, wor
 
 def test_runs_of_another_length_or_other_settings_are_left_out() -> None:
     others = [
-        made("GRPO and replay", 0, [9, 9], [9, 9], [9.0], **{key: value})
+        made("RAPO, no echoes", 0, [9, 9], [9, 9], [9.0], **{key: value})
         for key, value in (("calls", 7), ("changes", ["a.b=1"]))
     ]
     (found,) = worlds_of([*study(), *others], {"support": 100}, [], PROBES)
-    assert list(found.runs) == ["SFT", "GRPO", "RAPO"]
+    assert list(found.runs) == ["SFT", "GRPO", "GRPO and replay", "RAPO"]
 
 
 def test_documents_are_filled_between_their_markers(world: World) -> None:
     parts = blocks([world])
     assert (
         "| RAPO | +4.50 (+3.50 .. +6.00) | +3.00 (+2.00 .. +4.00) |" in parts["score-support"]
+    assert "| +2.50 (+2.00 .. +3.00), 2/2: helps |" in parts["parts"]
         and "50, > 100" in parts["calls-support"]
     )
     text = (
