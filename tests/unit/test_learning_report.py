@@ -125,14 +125,10 @@ def test_runs_of_another_length_or_other_settings_are_left_out() -> None:
 
 def test_documents_are_filled_between_their_markers(world: World) -> None:
     parts = blocks([world])
-    assert (
-        "| RAPO | +4.50 (+3.50 .. +6.00) | +3.00 (+2.00 .. +4.00) |" in parts["score-support"]
+    assert "| RAPO | +4.50 (+3.50 .. +6.00) | +3.00 (+2.00 .. +4.00) |" in parts["score-support"]
     assert "| +2.50 (+2.00 .. +3.00), 2/2: helps |" in parts["parts"]
-        and "50, > 100" in parts["calls-support"]
-    )
-    text = (
-        "before\n<!-- study: score-support -->\nold\n<!-- /study -->\nbetween\n<!-- study: goals -->\n<!-- /study -->"
-    )
+    assert "50, > 100" in parts["calls-support"]
+    text = "before\n<!-- study: runs -->\nold\n<!-- /study -->\nbetween\n<!-- study: goals -->\n<!-- /study -->"
     assert fill(text, parts).splitlines()[0] == "before"
     assert "old" not in fill(text, parts) and "between" in fill(text, parts)
     assert fill(fill(text, parts), parts) == fill(text, parts)
