@@ -55,15 +55,20 @@ SWEEPS: Mapping[str, Mapping[str, Arm]] = {
     },
     "divergence": {f"divergence {x}": Arm((f"update.divergence={x}",)) for x in ("reverse_kl", "jsd")},
     "critiques": {f"critiques {x}": Arm(critiques=x) for x in ("vague", "shuffled", "none")},
+    "KL": {"RAPO, KL 0.1": Arm(("update.kl=0.1",))},
     # The recipes' settings were found with RAPO; these look for better ones for its rival.
     "rival": {
         "GRPO, lr 3e-4": Arm((*GRPO, "update.lr=3e-4")),
         "GRPO, lr 1e-4": Arm((*GRPO, "update.lr=1e-4")),
+        "GRPO, KL 0.03": Arm((*GRPO, "update.kl=0.03")),
         "GRPO, KL 0.1": Arm((*GRPO, "update.kl=0.1")),
+        "GRPO, KL 0.3": Arm((*GRPO, "update.kl=0.3")),
+        "GRPO, KL 0.1, lr 3e-4": Arm((*GRPO, "update.kl=0.1", "update.lr=3e-4")),
         "GRPO, share 1": Arm((*GRPO, "select.share=1", "select.per_dialogue=3", "select.floor=0")),
     },
 }
 ARMS: Mapping[str, Arm] = MAIN | {name: arm for sweep in SWEEPS.values() for name, arm in sweep.items()}
+RIVALS = ("GRPO", *SWEEPS["rival"])
 
 
 class Reworded:

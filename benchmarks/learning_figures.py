@@ -49,6 +49,10 @@ class World:
         """Of the final policy."""
         return nested_bootstrap(self._changes(arm, population, self.seeds(arm)), seed=SEED)
 
+    def best(self, arms: Iterable[str]) -> str | None:
+        """The arm with the highest final score on familiar users, chosen by what it is judged by: in its favour."""
+        return max((arm for arm in arms if arm in self.runs), key=lambda arm: self.score(arm, HOME).mean, default=None)
+
     def against(self, a: str, b: str, population: str) -> Comparison:
         """The final score of arm a less that of arm b, on the seeds that both have; wins count seeds."""
         seeds = self.seeds(a, b)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from learning_arms import MAIN, SWEEPS
+from learning_arms import MAIN, RIVALS, SWEEPS
 from learning_figures import AWAY, HOME, World
 from rapo.evals.stats import Interval
 
@@ -75,7 +75,8 @@ def _learning(worlds: Sequence[World]) -> Figure:
     for row, (name, arms) in zip(grid, PANELS.items(), strict=True):
         for axes, world in zip(row, worlds, strict=True):
             axes.set_title(f"{world.name}: {name}")
-            lines = {arm: world.curve(arm) for arm in arms if arm in world.runs}
+            best = [world.best(RIVALS)] if "GRPO" in arms else []
+            lines = {arm: world.curve(arm) for arm in dict.fromkeys((*best, *arms)) if arm in world.runs}
             _lines(axes, world, lines, f"{UNITS[world.name]}, familiar")
             if "SFT" in world.runs:
                 _level(axes, world.score("SFT", HOME).mean, "start policy")
@@ -159,13 +160,21 @@ def _grid(worlds: Sequence[World], rows: int, height: float, *, share_y: bool = 
 def _lines(
     axes: Axes, world: World, lines: Mapping[str, Line], label: str, colours: Mapping[str, str] = COLOURS
 ) -> None:
-    """Means with bands, each named at its right end."""
+    """Means with bands, each named at its right end; a line without a colour is GRPO with other settings."""
+    other = dict.fromkeys(lines, COLOURS["GRPO"])
+    colours = {**other, **colours}
     for name, line in lines.items():
         calls = [at for at, _ in line]
         axes.fill_between(
             calls, [v.low for _, v in line], [v.high for _, v in line], color=colours[name], alpha=0.15, linewidth=0
         )
-        axes.plot(calls, [v.mean for _, v in line], color=colours[name], linewidth=1.6)
+        axes.plot(
+            calls,
+            [v.mean for _, v in line],
+            color=colours[name],
+            linewidth=1.6,
+            linestyle="--" if name in SWEEPS["rival"] else "-",
+        )
     axes.set_xlim(0, world.calls * 1.02)
     axes.set_ylabel(label)
     if axes.get_subplotspec().is_last_row():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from learning_arms import MAIN, SWEEPS
+from learning_arms import MAIN, RIVALS, SWEEPS
 from learning_figures import AWAY, HOME, VARIETY, World
 from rapo.evals.stats import Comparison, Interval
 
@@ -21,6 +21,7 @@ PARTS = {  # what RAPO has that an arm has not
     "a quarter of the corrections verified, not all": "RAPO, all verified",
 }
 SUMMARY = (START, RIVAL, "distillation, own tokens", "distillation, corrections", OURS)  # of the README
+EMPTY = "No runs yet."
 BLOCK = re.compile(r"(<!-- study: ([\w-]+) -->\n).*?(<!-- /study -->)", re.DOTALL)
 
 
@@ -42,26 +43,42 @@ class Goal:
 
 
 def goals(world: World) -> Iterator[Goal]:
-    """The goals of a world whose arms are there, one by one."""
-    for better, worse in ((OURS, RIVAL), (RIVAL, START), (OURS, START)):
-        for population in (HOME, AWAY):
-            if world.seeds(better, worse):
-                found = world.against(better, worse, population)
-                what = f"{better} > {worse}, {_words(population)}: interval of the difference above 0"
-                yield Goal(what, world.name, difference(found), found.difference.low > 0)
-    if world.seeds(OURS, RIVAL):
-        parts = [_part(world, calls) for calls in world.reached(OURS, RIVAL, lambda scores: scores[-1]).values()]
-        for name, most in (("1/2", 1 / 2), ("1/3 (the aim)", 1 / 3)):
-            what = f"{RIVAL}'s final score at no more than {name} of its calls, in every seed"
-            yield Goal(what, world.name, f"at most {_calls(max(parts))}", max(parts) <= most)
+    """The goals of a world whose arms are there, one by one; the rival also at the best settings found for it."""
+    rivals = dict.fromkeys((RIVAL, world.best(RIVALS) or RIVAL))
+    for better, worse in (*((OURS, rival) for rival in rivals), (RIVAL, START)):
+        yield from _order(world, better, worse)
+    for rival in rivals:
+        yield from _sooner(world, rival)
     if world.seeds(OURS, START):
-        for name in VARIETY:
-            found = world.figure_against(OURS, START, name)
-            sign = -1 if name == "most_common_share" else 1
-            values = f"{world.figure(OURS, name).mean:.3f}, {START} {world.figure(START, name).mean:.3f}"
-            yield Goal(f"variety not below {START}: {_words(name)}", world.name, values, sign * found.mean >= 0)
+        yield from _variety_kept(world)
         kept = world.kept(OURS)
         yield Goal("80% of the gain kept on the held-out population", world.name, percent(kept), kept.mean >= 0.8)
+
+
+def _order(world: World, better: str, worse: str) -> Iterator[Goal]:
+    for population in (HOME, AWAY) if world.seeds(better, worse) else ():
+        found = world.against(better, worse, population)
+        what = f"{better} > {worse}, {_words(population)}: interval of the difference above 0"
+        yield Goal(what, world.name, difference(found), found.difference.low > 0)
+
+
+def _sooner(world: World, rival: str) -> Iterator[Goal]:
+    if not world.seeds(OURS, rival):
+        return
+    calls = world.reached(OURS, rival, lambda scores: scores[-1])
+    most = max(float("inf") if needed is None else needed / world.calls for needed in calls.values())
+    found = f"at most {most:.2f} of the calls" if most < float("inf") else "not reached in every seed"
+    for name, limit in (("1/2", 1 / 2), ("1/3 (the aim)", 1 / 3)):
+        what = f"{rival}: its final score at no more than {name} of its calls, in every seed"
+        yield Goal(what, world.name, found, most <= limit)
+
+
+def _variety_kept(world: World) -> Iterator[Goal]:
+    for name in VARIETY:
+        less = world.figure_against(OURS, START, name).mean
+        found = f"{world.figure(OURS, name).mean:.3f}, {START} {world.figure(START, name).mean:.3f}"
+        met = less <= 0 if name == "most_common_share" else less >= 0
+        yield Goal(f"variety not below {START}: {_words(name)}", world.name, found, met)
 
 
 def blocks(worlds: Sequence[World]) -> dict[str, str]:
@@ -80,7 +97,7 @@ def fill(text: str, parts: dict[str, str]) -> str:
     """
     if not BLOCK.search(text):
         raise ValueError("the document has no marker like <!-- study: goals --> ... <!-- /study -->")
-    return BLOCK.sub(lambda m: m[1] + parts.get(m[2], "No runs yet.") + "\n" + m[3], text)
+    return BLOCK.sub(lambda m: m[1] + parts.get(m[2], EMPTY) + "\n" + m[3], text)
 
 
 def write_json(path: Path, worlds: Sequence[World]) -> None:
@@ -168,18 +185,20 @@ def _score(world: World) -> str:
 
 def _reached(world: World) -> str:
     if RIVAL not in world.runs:
-        return "No runs yet."
+        return EMPTY
+    best = world.best(RIVALS) or RIVAL
 
     def row(arm: str) -> list[str]:
-        goals = (lambda scores: scores[-1], max)
-        return [arm, *(_reaches(world, arm, goal) for goal in goals)]
+        cells = [arm, _reaches(world, arm, RIVAL, lambda scores: scores[-1]), _reaches(world, arm, RIVAL, max)]
+        return cells if best == RIVAL else [*cells, _reaches(world, arm, best, lambda scores: scores[-1])]
 
-    head = ("arm", f"to {RIVAL}'s final score", f"to {RIVAL}'s best probe")
+    head = ["arm", f"to {RIVAL}'s final score", f"to {RIVAL}'s best probe"]
+    head += [] if best == RIVAL else [f"to the final score of {best}"]
     return _arms(world, head, [arm for arm in MAIN if arm not in (START, RIVAL)], row)
 
 
-def _reaches(world: World, arm: str, goal: Callable[[Sequence[float]], float]) -> str:
-    found = world.reached(arm, RIVAL, goal)
+def _reaches(world: World, arm: str, rival: str, goal: Callable[[Sequence[float]], float]) -> str:
+    found = world.reached(arm, rival, goal) if world.seeds(arm, rival) else {}
     return ", ".join(f"{calls:,.0f}" if calls is not None else f"> {world.calls:,}" for calls in found.values())
 
 
@@ -214,7 +233,7 @@ def _sweeps(world: World) -> str:
                 variety = f"{world.figure(arm, 'distinct_2').mean:.3f}"
                 rows.append((sweep, arm, f"{world.score(arm, HOME).mean:+.2f}", *less, variety))
     head = ("sweep", "arm", "familiar", f"less {OURS} (in seeds)", f"held out, less {OURS}", "distinct-2")
-    return table(head, rows) if rows else "No runs yet."
+    return table(head, rows) if rows else EMPTY
 
 
 def _summary(worlds: Sequence[World]) -> str:
@@ -232,14 +251,6 @@ def _summary(worlds: Sequence[World]) -> str:
 
 def _arms(world: World, head: Sequence[str], arms: Iterable[str], row: Callable[[str], list[str]]) -> str:
     return table(head, [row(arm) for arm in arms if arm in world.runs])
-
-
-def _part(world: World, calls: float | None) -> float:
-    return float("inf") if calls is None else calls / world.calls
-
-
-def _calls(part: float) -> str:
-    return f"{part:.2f} of the calls" if part < float("inf") else "not reached in every seed"
 
 
 def _words(name: str) -> str:

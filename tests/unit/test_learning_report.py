@@ -94,17 +94,34 @@ def test_metrics_of_training_are_averaged_between_probes(world: World) -> None:
     assert world.logged("RAPO", "teacher_lift") == [(25.0, Interval(0.75, 0.75, 0.75))]
 
 
+HALF = "GRPO: its final score at no more than 1/2 of its calls, in every seed"
+
+
+def met(world: World) -> dict[str, bool]:
+    return {goal.what.removesuffix(": interval of the difference above 0"): goal.met for goal in goals(world)}
+
+
 def test_goals_are_met_or_not(world: World) -> None:
-    met = {goal.what.partition(":")[0]: goal.met for goal in goals(world)}
-    assert met["RAPO > GRPO, familiar"] and met["RAPO > GRPO, held out"]
+    found = met(world)
+    assert found["RAPO > GRPO, familiar"] and found["RAPO > GRPO, held out"]
     # GRPO less SFT on familiar seekers: 1 and 2, with values 1, 1 and 1, 3.
-    assert met["GRPO > SFT, familiar"]
-    assert not met["GRPO's final score at no more than 1/2 of its calls, in every seed"]
-    assert not met["80% of the gain kept on the held-out population"]
+    assert found["GRPO > SFT, familiar"]
+    assert not found[HALF] and not found["80% of the gain kept on the held-out population"]
     world.runs["RAPO"][1]["curve"][1]["scores"]["familiar"]["change"] = 3.0
-    met = {goal.what: goal.met for goal in goals(world)}
-    assert met["GRPO's final score at no more than 1/2 of its calls, in every seed"]
-    assert not met["GRPO's final score at no more than 1/3 (the aim) of its calls, in every seed"]
+    found = met(world)
+    assert found[HALF] and not found[HALF.replace("1/2", "1/3 (the aim)")]
+
+
+def test_the_rivals_best_settings_have_to_be_beaten_too(world: World) -> None:
+    worse = made("GRPO, KL 0.03", 0, [0, 0], [0, 0], [0.0, 0.0])
+    better = made("GRPO, KL 0.1", 0, [9, 9], [2, 2], [0.0, 9.0])
+    (world,) = worlds_of([*study(), worse, better], {"support": 100}, [], PROBES)
+    found = met(world)
+    assert found["RAPO > GRPO, familiar"]
+    assert not found["RAPO > GRPO, KL 0.1, familiar"] and found["RAPO > GRPO, KL 0.1, held out"]
+    assert not found[HALF.replace("GRPO", "GRPO, KL 0.1")]
+    assert not any("KL 0.03" in what for what in found)
+    assert "> 100 |" in blocks([world])["calls-support"].splitlines()[-1]
 
 
 @pytest.mark.parametrize(("name", "worse"), [("distinct_2", 0.4), ("most_common_share", 0.2), ("opening_entropy", 1.9)])
