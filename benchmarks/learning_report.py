@@ -34,12 +34,14 @@ class Goal:
         world: where.
         found: the figure it is judged by.
         met: whether it was shown.
+        seeds: how many runs of either side say so.
     """
 
     what: str
     world: str
     found: str
     met: bool
+    seeds: int
 
 
 def goals(world: World) -> Iterator[Goal]:
@@ -52,14 +54,20 @@ def goals(world: World) -> Iterator[Goal]:
     if world.seeds(OURS, START):
         yield from _variety_kept(world)
         kept = world.kept(OURS)
-        yield Goal("80% of the gain kept on the held-out population", world.name, percent(kept), kept.mean >= 0.8)
+        yield Goal(
+            "80% of the gain kept on the held-out population",
+            world.name,
+            percent(kept),
+            kept.mean >= 0.8,
+            len(world.seeds(OURS, START)),
+        )
 
 
 def _order(world: World, better: str, worse: str) -> Iterator[Goal]:
     for population in (HOME, AWAY) if world.seeds(better, worse) else ():
         found = world.against(better, worse, population)
         what = f"{better} > {worse}, {_words(population)}: interval of the difference above 0"
-        yield Goal(what, world.name, difference(found), found.difference.low > 0)
+        yield Goal(what, world.name, difference(found), found.difference.low > 0, len(world.seeds(better, worse)))
 
 
 def _sooner(world: World, rival: str) -> Iterator[Goal]:
@@ -70,7 +78,7 @@ def _sooner(world: World, rival: str) -> Iterator[Goal]:
     found = f"at most {most:.2f} of the calls" if most < float("inf") else "not reached in every seed"
     for name, limit in (("1/2", 1 / 2), ("1/3 (the aim)", 1 / 3)):
         what = f"{rival}: its final score at no more than {name} of its calls, in every seed"
-        yield Goal(what, world.name, found, most <= limit)
+        yield Goal(what, world.name, found, most <= limit, len(calls))
 
 
 def _variety_kept(world: World) -> Iterator[Goal]:
@@ -78,7 +86,7 @@ def _variety_kept(world: World) -> Iterator[Goal]:
         less = world.figure_against(OURS, START, name).mean
         found = f"{world.figure(OURS, name).mean:.3f}, {START} {world.figure(START, name).mean:.3f}"
         met = less <= 0 if name == "most_common_share" else less >= 0
-        yield Goal(f"variety not below {START}: {_words(name)}", world.name, found, met)
+        yield Goal(f"variety not below {START}: {_words(name)}", world.name, found, met, len(world.seeds(OURS, START)))
 
 
 def blocks(worlds: Sequence[World]) -> dict[str, str]:
@@ -144,8 +152,10 @@ def _runs(worlds: Sequence[World]) -> str:
 
 
 def _goals(worlds: Sequence[World]) -> str:
-    rows = [(g.what, g.world, g.found, "met" if g.met else "**not met**") for world in worlds for g in goals(world)]
-    return table(("goal", "world", "found", ""), rows)
+    def row(goal: Goal) -> tuple[str, ...]:
+        return goal.what, goal.world, goal.found, str(goal.seeds), "met" if goal.met else "**not met**"
+
+    return table(("goal", "world", "found", "seeds", ""), [row(goal) for world in worlds for goal in goals(world)])
 
 
 def _parts(worlds: Sequence[World]) -> str:

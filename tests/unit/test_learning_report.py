@@ -116,12 +116,13 @@ def test_the_rivals_best_settings_have_to_be_beaten_too(world: World) -> None:
     worse = made("GRPO, KL 0.03", 0, [0, 0], [0, 0], [0.0, 0.0])
     better = made("GRPO, KL 0.1", 0, [9, 9], [2, 2], [0.0, 9.0])
     (world,) = worlds_of([*study(), worse, better], {"support": 100}, [], PROBES)
+    world.runs["RAPO"][1]["curve"][1]["scores"]["familiar"]["change"] = 3.0
     found = met(world)
-    assert found["RAPO > GRPO, familiar"]
+    assert found["RAPO > GRPO, familiar"] and found[HALF]
     assert not found["RAPO > GRPO, KL 0.1, familiar"] and found["RAPO > GRPO, KL 0.1, held out"]
     assert not found[HALF.replace("GRPO", "GRPO, KL 0.1")]
     assert not any("KL 0.03" in what for what in found)
-    assert "> 100 |" in blocks([world])["calls-support"].splitlines()[-1]
+    assert blocks([world])["calls-support"].splitlines()[-1] == "| RAPO | 50, 50 | 100, 50 | > 100 |"
 
 
 @pytest.mark.parametrize(("name", "worse"), [("distinct_2", 0.4), ("most_common_share", 0.2), ("opening_entropy", 1.9)])
