@@ -20,7 +20,8 @@ PARTS = {  # what RAPO has that an arm has not
     "echoes before the judge": "RAPO, no echoes",
     "a quarter of the corrections verified, not all": "RAPO, all verified",
 }
-SUMMARY = (START, RIVAL, "distillation, own tokens", "distillation, corrections", OURS)  # of the README
+BEST = f"{RIVAL}, best settings found"
+SUMMARY = (START, RIVAL, BEST, "distillation, own tokens", "distillation, corrections", OURS)  # of the README
 EMPTY = "No runs yet."
 BLOCK = re.compile(r"(<!-- study: ([\w-]+) -->\n).*?(<!-- /study -->)", re.DOTALL)
 
@@ -248,15 +249,14 @@ def _sweeps(world: World) -> str:
 
 def _summary(worlds: Sequence[World]) -> str:
     head = [""] + [f"{world.name}: {_words(population)}" for world in worlds for population in (HOME, AWAY)]
-    rows = []
-    for arm in SUMMARY:
-        cells = [
-            interval(world.score(arm, population)) if arm in world.runs else ""
-            for world in worlds
-            for population in (HOME, AWAY)
-        ]
-        rows.append([f"**{arm}**" if arm == OURS else arm, *cells])
-    return table(head, rows)
+
+    def cells(name: str) -> Iterator[str]:
+        for world in worlds:
+            arm = world.best(RIVALS) if name == BEST else name
+            for population in (HOME, AWAY):
+                yield interval(world.score(arm, population)) if arm in world.runs else ""
+
+    return table(head, [[f"**{name}**" if name == OURS else name, *cells(name)] for name in SUMMARY])
 
 
 def _arms(world: World, head: Sequence[str], arms: Iterable[str], row: Callable[[str], list[str]]) -> str:

@@ -122,6 +122,7 @@ def test_the_rivals_best_settings_have_to_be_beaten_too(world: World) -> None:
     assert not found["RAPO > GRPO, KL 0.1, familiar"] and found["RAPO > GRPO, KL 0.1, held out"]
     assert not found[HALF.replace("GRPO", "GRPO, KL 0.1")]
     assert not any("KL 0.03" in what for what in found)
+    assert "| GRPO, best settings found | +9.00 (+9.00 .. +9.00) | +2.00 " in blocks([world])["summary"]
     assert blocks([world])["calls-support"].splitlines()[-1] == "| RAPO | 50, 50 | 100, 50 | > 100 |"
 
 
