@@ -64,6 +64,7 @@ SWEEPS: Mapping[str, Mapping[str, Arm]] = {
         "GRPO, KL 0.1": Arm((*GRPO, "update.kl=0.1")),
         "GRPO, KL 0.3": Arm((*GRPO, "update.kl=0.3")),
         "GRPO, KL 0.1, lr 3e-4": Arm((*GRPO, "update.kl=0.1", "update.lr=3e-4")),
+        "GRPO, KL 0.3, lr 3e-4": Arm((*GRPO, "update.kl=0.3", "update.lr=3e-4")),
         "GRPO, share 1": Arm((*GRPO, "select.share=1", "select.per_dialogue=3", "select.floor=0")),
     },
 }
