@@ -1,144 +1,276 @@
-"""Learning at equal simulator calls: GRPO only, distillation only, RAPO, and RAPO with shuffled critiques.
+"""The learning study: what teaches, at equal simulator calls? SFT, GRPO, distillation, RAPO and parts of it.
 
-    python benchmarks/learning.py START [--calls 6400] [--seeds 0 1 2] [--jobs 2]
+    python benchmarks/learning.py                    # all main arms, 5 seeds, support then bargaining: hours
+    python benchmarks/learning.py --sweeps lambda G --worlds support --seeds 0 1
+    python benchmarks/learning.py --report           # tables of the runs that are there
+    python benchmarks/learning.py --report --write docs/results.md docs/images     # into the document, and plots
 
-START is the folder of a start policy: runs/start/sft after ``rapo sft recipes/demo.yaml run.dir=runs/start``. All
-variants start from it, are the same code with one weight at zero (or one shuffled input), and stop at the same number
-of simulator calls, verification included. Distillation and RAPO replay 16 supervised correction examples per step;
-"GRPO and replay" shows what these do without critiques. Prints a table; writes JSON.
+All arms of a world start from one policy (made first, by ``rapo sft``), are the product's own training step with other
+settings (``learning_arms.py``), and stop at the same number of simulator calls: play, branch and verification. Every
+finished run is a line of ``runs/study/runs.jsonl``; called again, the command does what is missing. Probes of the
+learning curve and the final evaluation use seekers that training never meets and are not counted as calls.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import math
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from random import Random
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
+from learning_arms import ARMS, CRITIQUES, MAIN, SWEEPS, Reworded
 from rapo.config import load_config
-from rapo.hindsight.feedback import JudgeRequest, RewardModel, Verdict
 from rapo.recipes import recipe_path
-from rapo.seeds import derive_seed
 
-VARIANTS: dict[str, list[str]] = {
-    "GRPO only": ["update.micro=0", "teacher.replay=0"],
-    "GRPO and replay": ["update.micro=0"],
-    "distillation only": ["update.macro=0"],
-    "distillation, own tokens": ["update.macro=0", "update.along=own"],
-    "RAPO": [],
-    "RAPO, shuffled critiques": [],
-}
-
-
-class ShuffledCritiques:
-    """A judge whose critiques are dealt out at random over all groups of a step; ranks stay."""
-
-    def __init__(self, judge: RewardModel) -> None:
-        self.inner = judge
-
-    def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict | None]:
-        """As the inner judge, critiques shuffled over all groups of the call."""
-        verdicts = self.inner.judge(requests)
-        critiques = [text for verdict in verdicts if verdict for text in verdict.critiques]
-        Random(derive_seed("shuffle", *critiques[:3])).shuffle(critiques)
-        deck = iter(critiques)
-        return [v and replace(v, critiques=tuple(next(deck) for _ in v.critiques)) for v in verdicts]
-
-
-def train_variant(start: str, variant: str, seed: int, calls: int, changes: Sequence[str]) -> dict[str, Any]:
-    """Train one variant until its simulator calls are used up; its evaluation and learning curve."""
-    from rapo.measure import measure
+if TYPE_CHECKING:
+    from rapo.models.policy import Policy
     from rapo.parts import Parts
-    from rapo.progress import Terminal
+
+RECIPES = {"support": "demo", "bargaining": "bargaining"}
+CALLS = {"support": 6400, "bargaining": 12800}
+PROBES = 16  # of the learning curve, evenly over the calls
+PROBED = 24  # seekers per population at each
+LOGGED = (
+    *("state_change", "candidate_change", "teacher_lift", "lift_by_chance", "divergence", "entropy", "kl_to_start"),
+    *("distinct_2", "most_common_share", "degenerate_share", "corrections", "micro_tokens", "macro_tokens"),
+    *("tied_groups", "missing_feedback", "replay_loss", "pivotal_share", "judge_calls"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the study; ``changes`` are config overrides for every arm."""
+
+    world: str
+    arm: str
+    seed: int
+    calls: int
+    changes: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> list[str]:
+        """What the run's config differs in from the recipe."""
+        threads = ["run.threads=1", "eval.exploits=false"]
+        return [f"run.seed={self.seed}", *threads, *self.changes, *ARMS[self.arm].settings]
+
+    @property
+    def key(self) -> str:
+        """Equal for two runs that would be the same."""
+        return json.dumps([self.world, self.arm, self.calls, self.settings, ARMS[self.arm].critiques])
+
+
+def run(job: Job, start: str) -> dict[str, Any]:
+    """Train one arm until its simulator calls are used up; its learning curve and final evaluation."""
+    from rapo.parts import Parts
     from rapo.stages import make_trainer, prepare
     from rapo.supervised import load_policy
 
-    settings = [f"run.seed={seed}", "run.threads=1", "eval.exploits=false", *changes, *VARIANTS[variant]]
-    config = load_config(recipe_path("demo"), settings)
+    arm = ARMS[job.arm]
+    config = load_config(recipe_path(RECIPES[job.world]), job.settings)
     prepare(config)
     policy = load_policy(config, start)
     policy.model.requires_grad_(False)
     parts = Parts(config, config.run.dir, print)
-    trainer = make_trainer(parts, policy)
-    if "shuffled" in variant:
-        trainer.judge = ShuffledCritiques(trainer.judge)
-    used, number, curve, began = 0.0, 0, [], time.perf_counter()
-    while used < calls:
-        number += 1
-        metrics = trainer.step(number).metrics
-        used += metrics["simulator_calls"]
-        curve.append({"calls": used, **{k: metrics.get(k) for k in ("candidate_change", "teacher_lift", "entropy")}})
-    seconds = time.perf_counter() - began
-    rows = measure(parts, {variant: trainer.policy}, Terminal(quiet=True), title="", battery=False)
-    scores = {
-        row.population: {
-            "change": row.outcome.change.mean,
-            "resolved": row.outcome.resolved,
-            "distinct_2": row.outcome.distinct_2,
-        }
-        for row in rows
-    }
+    curve = [{"step": 0, "calls": 0.0, "scores": _figures(parts, policy, PROBED)}]
+    steps: list[dict[str, float]] = []
+    used, clock = 0.0, Stopwatch()
+    if arm.trains:
+        trainer = make_trainer(parts, policy)
+        trainer.judge = Reworded(trainer.judge, CRITIQUES[arm.critiques])
+        policy = trainer.policy
+        while used < job.calls:
+            with clock:
+                metrics = trainer.step(len(steps) + 1).metrics
+            before, used = used, used + metrics["simulator_calls"]
+            steps.append({"calls": used, **{name: _known(metrics.get(name)) for name in LOGGED}})
+            if used * PROBES // job.calls > before * PROBES // job.calls:
+                curve.append({"step": len(steps), "calls": used, "scores": _figures(parts, policy, PROBED)})
     return {
-        "variant": variant,
-        "seed": seed,
-        "steps": number,
-        "calls": used,
-        "seconds": seconds,
-        "scores": scores,
+        "v": 1,
+        "key": job.key,
+        **asdict(job),
+        "settings": job.settings,
+        "critiques": arm.critiques,
+        "steps": steps,
+        "used": used,
+        "seconds": clock.wall,
+        "processor_seconds": clock.processor,
         "curve": curve,
+        "final": _figures(parts, policy, config.eval.dialogues, items=True),
     }
+
+
+def _known(value: float | None) -> float | None:
+    """None where there was nothing to measure: JSON has no NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+class Stopwatch:
+    """Adds up the seconds, and the processor's, of what is done in it."""
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.wall += time.perf_counter() - self._began[0]
+        self.processor += time.process_time() - self._began[1]
+
+
+def _figures(parts: Parts, policy: Policy, seekers: int, *, items: bool = False) -> dict[str, Any]:
+    """How a policy does with each population; with ``items`` also for each seeker, the same ones for all arms."""
+    from rapo.evals.interactive import change, resolved
+    from rapo.evals.variety import distinct_n, most_common_share, opening_entropy
+    from rapo.interact.play import play
+    from rapo.models.memory import Memory
+    from rapo.models.speaker import PolicySpeaker
+    from rapo.seeds import derive_seed
+    from rapo.suites import own
+
+    c, figures = parts.config, {}
+    seed = derive_seed("suite", c.run.seed)  # as rapo eval
+    for population, users in own(parts).users.items():
+        speaker = PolicySpeaker(policy, c.policy.system_prompt, c.policy.max_tokens, c.eval.temperature, Memory())
+        talks = play(speaker, users, users.scenarios(seekers, seed), turns=c.eval.turns, seed=seed)
+        replies = [turn.reply for talk in talks for turn in talk.turns]
+        changes, helped = [change(talk) for talk in talks], [resolved(talk) for talk in talks]
+        figures[population] = {
+            "change": fmean(changes),
+            "resolved": fmean(helped),
+            "turns": len(replies) / len(talks),
+            "distinct_2": distinct_n(replies, 2),
+            "most_common_share": most_common_share(replies),
+            "opening_entropy": opening_entropy(replies),
+            **({"changes": changes, "ids": [talk.scenario.id for talk in talks]} if items else {}),
+        }
+    return figures
+
+
+def start_policy(world: str, out: Path) -> str:
+    """The folder of a world's start policy, made now if it is not there."""
+    folder = out / f"start-{world}"
+    if not (folder / "sft").is_dir():
+        recipe = str(recipe_path(RECIPES[world]))
+        subprocess.run([sys.executable, "-m", "rapo.cli", "sft", recipe, f"run.dir={folder}"], check=True)
+    return str(folder / "sft")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Every run that is there; a line that was cut off while it was written is none."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            print(f"{path}: a line is broken and its run will be done again", file=sys.stderr)
+    return rows
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to what is there, which may end in a line that was cut off."""
+    cut = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n" * cut + json.dumps(row, allow_nan=False) + "\n")
+
+
+def work_through(jobs: Sequence[Job], starts: Mapping[str, str], path: Path, workers: int) -> int:
+    """Do the jobs in order, some at a time, and add a line for each to ``path``; how many failed."""
+    began, failed, processor = time.monotonic(), 0, 0.0
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(run, job, starts[job.world]): job for job in jobs}
+        for done, future in enumerate(as_completed(futures), 1):
+            job = futures[future]
+            try:
+                found = future.result()
+            except Exception as error:
+                failed += 1
+                print(f"FAILED {job.world} {job.arm} seed {job.seed}: {error!r}", flush=True)
+                continue
+            append(path, found)
+            processor += found["processor_seconds"]
+            left = (time.monotonic() - began) / done * (len(jobs) - done)
+            print(f"{done}/{len(jobs)}  {describe(found)}  {left / 60:.0f} min left", flush=True)
+    return failed
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """One finished run in a line."""
+    scores = "  ".join(f"{name} {s['change']:+.2f} ({s['resolved']:.0%})" for name, s in row["final"].items())
+    took = f"{len(row['steps'])} steps {row['seconds']:.0f}s"
+    return f"{row['world']} {row['arm']:<26} seed {row['seed']}  {took}  {scores}"
+
+
+def jobs_of(args: argparse.Namespace) -> Iterable[Job]:
+    """All runs that are asked for: worlds in order, arms interleaved seed by seed, so that part of them is balanced."""
+    sweeps = [name for sweep in args.sweeps for name in SWEEPS[sweep]]
+    for world in args.worlds:
+        for seed in args.seeds:
+            for arm in [*args.arms, *sweeps]:
+                yield Job(world, arm, seed, args.calls or CALLS[world], tuple(args.set))
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print the tables of the runs that are there and keep them as JSON; with ``--write`` in a document, with plots."""
+    from learning_figures import worlds_of
+    from learning_report import blocks, fill, write_json
+
+    calls = {world: args.calls or CALLS[world] for world in args.worlds}
+    worlds = worlds_of(read(args.out / "runs.jsonl"), calls, args.set, PROBES)
+    parts = blocks(worlds)
+    write_json(args.out / "report.json", worlds)
+    if not args.write:
+        print("\n\n".join(f"{name}\n\n{text}" for name, text in parts.items()))
+        return
+    from learning_plots import draw  # matplotlib is in the extra bench
+
+    document, folder = map(Path, args.write)
+    document.write_text(fill(document.read_text(encoding="utf-8"), parts), encoding="utf-8")
+    for image in draw(worlds, folder):
+        print(image)
 
 
 def main() -> None:
-    """Run every variant and seed."""
+    """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("start", help="folder of the start policy")
-    parser.add_argument("--calls", type=int, default=6400)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--set", nargs="*", default=[], dest="changes", help="config changes for all variants")
-    parser.add_argument("--json", type=Path, default=Path("runs/learning.json"))
-    args = parser.parse_args()
-    work = [(variant, seed) for seed in args.seeds for variant in args.variants]
-    results = []
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(train_variant, args.start, *each, args.calls, args.changes) for each in work]
-        for future in as_completed(futures):
-            results.append(result := future.result())
-            print(describe(result), flush=True)
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(
-        json.dumps({"v": 1, "results": sorted(results, key=lambda r: (r["variant"], r["seed"]))}, indent=1)
+    parser.add_argument("--worlds", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument(
+        "--arms", nargs="*", default=list(MAIN), choices=list(ARMS), metavar="ARM", help=", ".join(ARMS)
     )
-    print(table(results, args.variants))
-
-
-def describe(result: dict[str, Any]) -> str:
-    """One finished run in a line."""
-    scores = "  ".join(f"{name} {s['change']:+.2f} ({s['resolved']:.0%})" for name, s in result["scores"].items())
-    return f"{result['variant']:<26} seed {result['seed']}  {result['steps']} steps  {result['seconds']:.0f}s  {scores}"
-
-
-def table(results: list[dict[str, Any]], variants: Sequence[str]) -> str:
-    """Mean over seeds, and the range, per variant and population."""
-    lines = ["", f"{'variant':<26} {'population':<10} {'change (min..max over seeds)':<32} resolved  distinct-2"]
-    for variant in variants:
-        mine = [r["scores"] for r in results if r["variant"] == variant]
-        for population in mine[0]:
-            some = [scores[population] for scores in mine]
-            changes = [s["change"] for s in some]
-            spread = f"{statistics.mean(changes):+.2f} ({min(changes):+.2f} .. {max(changes):+.2f})"
-            resolved, distinct = (statistics.mean(s[k] for s in some) for k in ("resolved", "distinct_2"))
-            lines.append(f"{variant:<26} {population:<10} {spread:<32} {resolved:>7.0%}  {distinct:>9.2f}")
-    return "\n".join(lines)
+    parser.add_argument("--sweeps", nargs="*", default=[], choices=list(SWEEPS), help="and the arms of these sweeps")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--calls", type=int, help=f"simulator calls of each run; default {CALLS}")
+    parser.add_argument("--set", nargs="*", default=[], help="config changes for all arms")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--report", action="store_true", help="run nothing; print what the runs say")
+    parser.add_argument(
+        "--write", nargs=2, metavar=("FILE", "FOLDER"), help="fill in the report's FILE, draw to FOLDER"
+    )
+    args = parser.parse_args()
+    if args.report:
+        report(args)
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "runs.jsonl"
+    known = {row["key"] for row in read(path)}
+    jobs = [job for job in jobs_of(args) if job.key not in known]
+    print(f"{len(jobs)} runs to do, {len(known)} are there", flush=True)
+    starts = {world: start_policy(world, args.out) for world in dict.fromkeys(job.world for job in jobs)}
+    if work_through(jobs, starts, path, args.jobs):
+        sys.exit("some runs failed; give the command again to try them again")
 
 
 if __name__ == "__main__":

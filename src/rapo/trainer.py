@@ -11,7 +11,7 @@ from typing import TypeVar
 from rapo.config import RunConfig
 from rapo.errors import DataError
 from rapo.hindsight.feedback import RewardModel, give_feedback
-from rapo.hindsight.selection import select_pivotal
+from rapo.hindsight.selection import select_pivotal, select_random
 from rapo.interact.play import Echoes, branch, talk
 from rapo.interact.users import UserSimulator
 from rapo.learning import Learning, numbers
@@ -26,7 +26,7 @@ from rapo.safety.screening import risky, risky_group, safe
 from rapo.seeds import derive_seed
 from rapo.step_metrics import step_metrics
 from rapo.teacher import Teacher
-from rapo.types import Dialogue, Group
+from rapo.types import Dialogue, Group, PivotalTurn
 
 T = TypeVar("T")
 
@@ -101,9 +101,7 @@ class Trainer:
                 dialogues, memory, skipped = self._play(overlap, echoes["play"], seed)
             learnt = dialogues if c.train.on_risk else safe(dialogues, locale)
             skipped += len(dialogues) - len(learnt)
-            pivots = select_pivotal(
-                learnt, share=c.select.share, per_dialogue=c.select.per_dialogue, floor=c.select.floor
-            )
+            pivots = self._select(learnt, seed)
             judged: list[Future[Group]] = []
             with clock.phase("branch"):
                 speaker = self._speaker(c.branch.temperature, memory)
@@ -161,8 +159,16 @@ class Trainer:
         dialogues = [dialogue for some in overlap.weave(talks) for dialogue in some]
         return dialogues, Memory.of(memories), len(drawn) - len(scenarios)
 
+    def _select(self, dialogues: Sequence[Dialogue], seed: int) -> list[PivotalTurn]:
+        c = self.config.select
+        if c.by == "random":
+            drawn = derive_seed(seed, "select")
+            return select_random(dialogues, share=c.share, per_dialogue=c.per_dialogue, seed=drawn)
+        return select_pivotal(dialogues, share=c.share, per_dialogue=c.per_dialogue, floor=c.floor)
+
     def _judge(self, seed: int, groups: Sequence[Group]) -> list[Group]:
-        return give_feedback(groups, self.judge, permutations=self.config.judge.permutations, seed=seed)
+        c = self.config.judge
+        return give_feedback(groups, self.judge, permutations=c.permutations, seed=seed, sees_echoes=c.sees_echoes)
 
     def _parts(self, items: Sequence[T], size: int) -> list[Sequence[T]]:
         """What is sampled together: consecutive parts of ``size``, or all where no user answers in the background.

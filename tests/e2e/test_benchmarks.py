@@ -11,8 +11,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from harness import Clock, Worker, alternate
+from learning import RECIPES, Job, append, read
+from learning_arms import ARMS
+from rapo.config import load_config
 from rapo.models.decoder import obstacle
 from rapo.models.policy import Policy
+from rapo.recipes import recipe_path
 from step import EVERYBODY
 from step_ours import CONTENDERS
 from workload import Point, write_model
@@ -87,3 +91,18 @@ def test_contenders_take_turns_and_a_broken_one_is_reported(tmp_path: Path) -> N
     assert log.read_text().splitlines() == ["a count", "b count", "a step", "b step", "a count", "a step"]
     assert found["broken"].failure == "exit 1: ValueError: no luck"
     assert found["a"].reports == [{"step": 2.0}] * 2 and found["a"].median("step") == 2.0
+
+
+def test_every_arm_of_the_study_is_a_run_of_its_own() -> None:
+    jobs = [Job(world, arm, 0, 100) for world in RECIPES for arm in ARMS]
+    for job in jobs:
+        load_config(recipe_path(RECIPES[job.world]), job.settings)
+    done = {(job.world, *job.settings, ARMS[job.arm].critiques, ARMS[job.arm].trains) for job in jobs}
+    assert len(done) == len({job.key for job in jobs}) == len(jobs)
+
+
+def test_a_run_that_was_cut_off_is_missing_and_the_next_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"key": "a"}\n{"key": "b", "st')
+    append(path, {"key": "c"})
+    assert [row["key"] for row in read(path)] == ["a", "c"]

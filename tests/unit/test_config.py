@@ -222,6 +222,11 @@ def test_without_peft_an_adapter_is_refused_before_anything_loads(monkeypatch):
     load_config(None, ["policy.path=a"])
 
 
+def test_a_judge_that_lets_echoes_speak_needs_them():
+    told = "judge.sees_echoes=false leaves judge.kind=contrast nothing to read"
+    assert problem(*REPLAY, "judge.sees_echoes=false").startswith(told)
+
+
 @pytest.mark.parametrize("judge", ["support", "bargaining"])
 def test_own_users_get_no_judge_of_another_world(judge):
     message = problem("users.kind=own:User", "teacher.replay=0", f"judge.kind={judge}")

@@ -137,3 +137,12 @@ def test_a_group_of_fewer_than_two_is_not_judged(replies: str) -> None:
     small, whole = give_feedback([group(replies, "small"), group("ab", "whole")], judge, permutations=2, seed=0)
     assert small.feedback is None and whole.feedback is not None
     assert len(judge.seen) == 2
+
+
+def test_a_judge_without_echoes_is_shown_none_and_keeps_secrets_all_the_same() -> None:
+    judge = Judge(by_text)
+    found = give_feedback([group()], judge, permutations=1, seed=0, sees_echoes=False)[0]
+    assert judge.seen[0].reactions == () and len(judge.seen[0].replies) == len(REPLIES)
+    assert found.feedback is not None and [each.rank for each in found.feedback] == [5, 1.5, 4, 3, 1.5]
+    telling = Judge(lambda request: Verdict((1,) * len(request.replies), ("it is the SECRET",) * len(request.replies)))
+    assert give_feedback([group()], telling, permutations=1, seed=0, sees_echoes=False)[0].feedback is None

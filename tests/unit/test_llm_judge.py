@@ -164,6 +164,17 @@ def test_a_rejected_answer_is_told_why_and_may_be_mended() -> None:
     assert 'No "rank" is 1' in model.asked[1].messages[-1].content
 
 
+@pytest.mark.parametrize("domain", ["support", "negotiation"])
+def test_without_echoes_the_prompt_shows_replies_alone(domain: Literal["support", "negotiation"]) -> None:
+    model = Model(lambda _: {"verdicts": entries((1, 2, 3))})
+    judge = LLMJudge(model.chat(), domain=domain)
+    (found,) = give_feedback([group()], judge, permutations=1, seed=0, sees_echoes=False)
+    assert found.feedback is not None
+    asked = "\n".join(message.content for message in model.asked[0].messages)
+    assert "is not known" in asked and all(reply in asked for reply in ("a?", "b.", "c!"))
+    assert not any(word in asked for word in ("echo", 'state"', "THOUGHT", '"answer"'))
+
+
 def test_a_leak_is_told_without_repeating_it() -> None:
     model = Model(lambda _: {"verdicts": entries((1, 2, 3), "they bought 317 lottery tickets")})
     assert LLMJudge(model.chat()).judge(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rapo.hindsight.selection import select_pivotal
+from rapo.hindsight.selection import select_pivotal, select_random
 from rapo.types import Dialogue, Message, Reaction, Scale, Scenario, Turn
 
 
@@ -64,3 +64,15 @@ def test_a_state_that_is_no_number_takes_no_place() -> None:
 def test_nothing_played() -> None:
     assert select_pivotal([], share=0.5, per_dialogue=1, floor=0) == []
     assert select_pivotal([A.upto(0)], share=0.5, per_dialogue=1, floor=0) == []
+
+
+def test_random_turns_are_as_many_and_every_turn_has_its_turn() -> None:
+    def drawn(seed: int, per_dialogue: int = 9) -> list[tuple[str, int]]:
+        found = select_random([A, B], share=0.4, per_dialogue=per_dialogue, seed=seed)
+        return [(pivot.dialogue.scenario.id, len(pivot.dialogue.turns)) for pivot in found]
+
+    assert all(len(drawn(seed)) == 2 and drawn(seed) == sorted(drawn(seed)) for seed in range(20))  # 0.4 * 5
+    assert drawn(1) == drawn(1)
+    assert {turn for seed in range(20) for turn in drawn(seed)} == {("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)}
+    assert all({name for name, _ in drawn(seed, per_dialogue=1)} == {"a", "b"} for seed in range(20))
+    assert select_random([], share=0.4, per_dialogue=1, seed=0) == []

@@ -7,7 +7,15 @@ import math
 import pytest
 
 from rapo.errors import DataError
-from rapo.evals.stats import Comparison, Interval, bootstrap_mean, paired_bootstrap
+from rapo.evals.stats import (
+    Comparison,
+    Interval,
+    bootstrap_mean,
+    nested_bootstrap,
+    nested_paired_bootstrap,
+    nested_ratio,
+    paired_bootstrap,
+)
 
 
 def test_equal_values_leave_no_doubt():
@@ -61,3 +69,55 @@ def test_nothing_to_average_is_an_error(values):
 def test_uneven_pairs_are_an_error():
     with pytest.raises(DataError, match="got 1 and 2 values"):
         paired_bootstrap([1], [1, 2], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "level", "low", "high"),
+    [
+        # Groups draw as {0, 1} does above: means 0, 1/2, 1 with the chances 1/4, 1/2, 1/4.
+        ([[0, 0, 0], [1, 1]], 0.95, 0.0, 1.0),
+        ([[0, 0, 0], [1, 1]], 0.40, 0.5, 0.5),
+        # One group: its values are drawn alone.
+        ([[0, 1]], 0.40, 0.5, 0.5),
+        # {0, 2} and {1, 1}. Drawn twice the first (1/4): two draws of 0, 1 or 2, whose mean is 0 with 1/16 and 2 with
+        # 1/16. One of each (1/2): 1/2, 1, 3/2 with 1/4, 1/2, 1/4. So P(0) = 1/64, P(at most 1/2) = 1/64 + 1/16 + 1/8.
+        ([[0, 2], [1, 1]], 0.98, 0.0, 2.0),
+        ([[0, 2], [1, 1]], 0.80, 0.5, 1.5),
+        ([[0, 2], [1, 1]], 0.50, 1.0, 1.0),
+    ],
+)
+def test_groups_are_drawn_and_then_their_values(groups, level, low, high):
+    found = nested_bootstrap(groups, seed=3, samples=4000, level=level)
+    assert (found.low, found.high) == (low, high)
+
+
+def test_every_group_counts_alike_whatever_its_size():
+    assert nested_bootstrap([[0.0] * 9, [1.0]], seed=0).mean == 0.5
+
+
+def test_groups_are_compared_in_pairs():
+    # differences [1, 3], [0, 0], [-3, 1]: means 2, 0, -1, whose mean is 1/3
+    found = nested_paired_bootstrap([[2, 5], [7, 8], [0, 3]], [[1, 2], [7, 8], [3, 2]], seed=0)
+    assert (found.wins, found.ties, found.losses) == (1, 1, 1)
+    assert found.difference.mean == pytest.approx(1 / 3)
+    assert found.difference.low < 0 < found.difference.high
+
+
+def test_a_ratio_draws_the_same_groups_above_and_below():
+    # 2/4, 4/8, 1/2 in every group: whichever are drawn, half. Groups of one value leave nothing else to draw.
+    assert nested_ratio([[2], [4], [1]], [[4], [8], [2]], seed=0) == Interval(0.5, 0.5, 0.5)
+    # The ratio of the means (0 + 3) / (1 + 2) = 1 and not the mean of the ratios 3/4.
+    assert nested_ratio([[0, 0], [3]], [[1], [2, 2]], seed=0).mean == 1.0
+
+
+@pytest.mark.parametrize("groups", [[], [[1.0], []], [[1.0, math.nan]]])
+def test_groups_without_values_are_an_error(groups):
+    with pytest.raises(DataError, match="expected groups of at least one value"):
+        nested_bootstrap(groups, seed=0)
+
+
+def test_groups_that_do_not_fit_are_an_error():
+    with pytest.raises(DataError, match=r"got \[1, 2\] and \[1, 1\] values"):
+        nested_paired_bootstrap([[1], [1, 2]], [[1], [1]], seed=0)
+    with pytest.raises(DataError, match="got 1 and 2 groups"):
+        nested_ratio([[1]], [[1], [1]], seed=0)

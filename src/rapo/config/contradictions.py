@@ -45,6 +45,11 @@ def _judges(c: RunConfig) -> list[Contradiction]:
             f"judge.kind={fitting.get(users, 'contrast, llm or a class of yours')}",
         ),
         (
+            judge == "contrast" and not c.judge.sees_echoes,
+            "judge.sees_echoes=false leaves judge.kind=contrast nothing to read",
+            "another judge, or no judge.sees_echoes",
+        ),
+        (
             users in WORLDS and domain != DOMAINS[users] and (judge == "llm" or c.eval.judge is not None),
             f"users.domain={domain} would have a language model judge {users} users by the wrong prompts",
             f"users.domain={DOMAINS.get(users)}",

@@ -197,6 +197,9 @@ class Play(Section):
 class Select(Section):
     """Step 2: keeping the pivotal turns."""
 
+    by: Literal["pivotal", "random"] = Field(
+        default="pivotal", description="keep the turns that moved the user most, or random ones (for comparison)"
+    )
     share: OpenShare = Field(default=0.5, description="share of the step's turns that is kept, most pivotal first")
     per_dialogue: Count = Field(default=2, description="most turns kept of one dialogue")
     floor: Weight = Field(default=0.1, description="least absolute change of the user's state")
@@ -216,6 +219,9 @@ class Judge(Section):
         default="support", description="who ranks and writes the critiques"
     )
     permutations: Count = Field(default=1, description="orders in which each group is judged; ranks are averaged")
+    sees_echoes: bool = Field(
+        default=True, description="show the judge how the user took each reply; false (for comparison): replies alone"
+    )
     tie: Weight = Field(default=0.0, description="contrast: states no further apart than this share a rank")
     model: str | None = Field(default=None, description="llm: name of one of models")
     options: Options = Field(default={}, description="keyword arguments of a class of yours")

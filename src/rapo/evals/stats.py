@@ -54,8 +54,7 @@ def bootstrap_mean(values: Sequence[float], *, seed: int, samples: int = 2000, l
     rng = np.random.default_rng(seed)
     # One resample at a time: the memory stays at N values, whatever N and samples are.
     means_S = [values_N[rng.integers(values_N.size, size=values_N.size)].mean() for _ in range(samples)]
-    low, high = np.quantile(means_S, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values_N.mean()), float(low), float(high))
+    return _interval(float(values_N.mean()), means_S, level)
 
 
 def paired_bootstrap(
@@ -71,3 +70,71 @@ def paired_bootstrap(
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     interval = bootstrap_mean(differences, seed=seed, samples=samples, level=level)
     return Comparison(interval, wins, len(differences) - wins - losses, losses)
+
+
+def nested_bootstrap(
+    groups: Sequence[Sequence[float]], *, seed: int, samples: int = 2000, level: float = 0.95
+) -> Interval:
+    """The mean of K groups' means, such as runs with their test users, when both could have been others.
+
+    Each resample draws K groups, then as many values of each as it has (the hierarchical bootstrap). With few groups it
+    is somewhat too narrow: the spread between groups counts (K - 1) / K of what it should.
+
+    Raises DataError when there is no group, a group has no value, or one is not finite.
+    """
+    means = [float(np.mean(values)) for values in _checked(groups)]
+    return _interval(float(np.mean(means)), _nested_means(groups, seed, samples), level)
+
+
+def nested_paired_bootstrap(
+    a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], *, seed: int, samples: int = 2000, level: float = 0.95
+) -> Comparison:
+    """Compare a with b by group, where a[k][i] and b[k][i] were measured on the same scenario; wins count groups.
+
+    Raises DataError when the shapes differ, there is no pair, or a value is not finite.
+    """
+    sizes_a, sizes_b = [len(values) for values in a], [len(values) for values in b]
+    if sizes_a != sizes_b:
+        raise DataError("groups cannot be paired", got=f"{sizes_a} and {sizes_b} values", expected="as many of each")
+    differences = [[x - y for x, y in zip(*pair, strict=True)] for pair in zip(a, b, strict=True)]
+    interval = nested_bootstrap(differences, seed=seed, samples=samples, level=level)
+    signs = [float(np.sign(np.mean(values))) for values in differences]
+    return Comparison(interval, signs.count(1.0), signs.count(0.0), signs.count(-1.0))
+
+
+def nested_ratio(
+    a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], *, seed: int, samples: int = 2000, level: float = 0.95
+) -> Interval:
+    """The mean of a by the mean of b, where a[k] and b[k] are values of the same group k, on scenarios of their own.
+
+    Raises DataError when there are not as many groups, or as in ``nested_bootstrap``; where the mean of b may be zero
+    the bounds are wide, and tell nothing.
+    """
+    if len(a) != len(b):
+        raise DataError("groups cannot be paired", got=f"{len(a)} and {len(b)} groups", expected="as many of each")
+    ratio = np.mean([np.mean(values) for values in _checked(a)]) / np.mean([np.mean(values) for values in _checked(b)])
+    return _interval(float(ratio), _nested_means(a, seed, samples) / _nested_means(b, seed, samples), level)
+
+
+def _checked(groups: Sequence[Sequence[float]]) -> list[np.ndarray]:
+    arrays = [np.asarray(values, dtype=np.float64) for values in groups]
+    if not arrays or not all(values.size and np.isfinite(values).all() for values in arrays):
+        got = [list(values) for values in groups]
+        raise DataError("an interval cannot be computed", got=got, expected="groups of at least one value, all finite")
+    return arrays
+
+
+def _nested_means(groups: Sequence[Sequence[float]], seed: int, samples: int) -> np.ndarray:
+    """The mean of every resample [S]; the same seed draws the same groups whatever they hold."""
+    arrays, rng = _checked(groups), np.random.default_rng(seed)
+    drawn_SK = rng.integers(len(arrays), size=(samples, len(arrays)))
+    means_SK = np.empty(drawn_SK.shape)
+    for k, values_N in enumerate(arrays):
+        times = int((drawn_SK == k).sum())
+        means_SK[drawn_SK == k] = values_N[rng.integers(values_N.size, size=(times, values_N.size))].mean(axis=1)
+    return np.asarray(means_SK.mean(axis=1))
+
+
+def _interval(mean: float, means_S: np.ndarray | Sequence[float], level: float) -> Interval:
+    low, high = np.quantile(means_S, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high))

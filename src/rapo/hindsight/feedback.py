@@ -24,14 +24,14 @@ class JudgeRequest:
     Attributes:
         context: everything said before the replies.
         replies: the candidates.
-        reactions: what each caused.
+        reactions: what each caused; none where the judge is to see replies alone (``judge.sees_echoes=false``).
         seed: keys any randomness of the judge; another one for every order of a group.
         secrets: texts of the hidden profile, NEVER to be shown to the judge: a critique that quotes one is unusable.
     """
 
     context: tuple[Message, ...]
     replies: tuple[str, ...]
-    reactions: tuple[Reaction, ...]
+    reactions: tuple[Reaction, ...] = ()
     seed: int = 0
     secrets: tuple[str, ...] = ()
 
@@ -56,7 +56,9 @@ class RewardModel(Protocol):
         ...
 
 
-def give_feedback(groups: Sequence[Group], judge: RewardModel, *, permutations: int, seed: int) -> list[Group]:
+def give_feedback(
+    groups: Sequence[Group], judge: RewardModel, *, permutations: int, seed: int, sees_echoes: bool = True
+) -> list[Group]:
     """The groups with the judge's feedback.
 
     Every group is shown in ``permutations`` seeded orders; a candidate's rank is its mean mid-rank over the orders, its
@@ -67,7 +69,7 @@ def give_feedback(groups: Sequence[Group], judge: RewardModel, *, permutations: 
     keys = [_keys(group, permutations, seed) for group in groups]
     orders = [[_order(group, key) for key in some] for group, some in zip(groups, keys, strict=True)]
     shown = [
-        [_shown(group, order, key) for order, key in zip(*both, strict=True)]
+        [_shown(group, order, key, sees_echoes) for order, key in zip(*both, strict=True)]
         for group, *both in zip(groups, orders, keys, strict=True)
     ]
     asked = [request for some in shown for request in some]
@@ -102,9 +104,10 @@ def tells_hidden(request: JudgeRequest, critiques: Sequence[str]) -> bool:
     What the user told another candidate was not said there: a teacher that knows it would teach the policy to guess.
     """
     said = [message.content for message in request.context]
+    echoes = [reaction.text for reaction in request.reactions] or [""] * len(request.replies)
     return any(
-        leaks(critique, request.secrets, [*said, reply, reaction.text])
-        for critique, reply, reaction in zip(critiques, request.replies, request.reactions, strict=False)
+        leaks(critique, request.secrets, [*said, reply, echo])
+        for critique, reply, echo in zip(critiques, request.replies, echoes, strict=False)
     )
 
 
@@ -125,12 +128,13 @@ def _order(group: Group, key: int) -> tuple[int, ...]:
     return tuple(Random(key).sample(range(size), size))
 
 
-def _shown(group: Group, order: Sequence[int], key: int) -> JudgeRequest:
+def _shown(group: Group, order: Sequence[int], key: int, sees_echoes: bool) -> JudgeRequest:
     dialogue = group.pivot.dialogue
+    echoes = tuple(replace(group.candidates[i].reaction, thought="") for i in order)
     return JudgeRequest(
         dialogue.messages,
         tuple(group.candidates[i].completion.text for i in order),
-        tuple(replace(group.candidates[i].reaction, thought="") for i in order),
+        echoes if sees_echoes else (),
         derive_seed(key, "judge"),
         hidden_texts(dialogue.scenario.profile),
     )

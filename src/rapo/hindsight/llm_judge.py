@@ -58,7 +58,8 @@ class LLMJudge:
         return [next(found) if fits else None for fits in fit]
 
     def _chat(self, request: JudgeRequest) -> ChatRequest:
-        messages = prompts.load(f"judge_{self._domain}").messages(
+        prompt = f"judge_{self._domain}" + ("" if request.reactions else "_blind")
+        messages = prompts.load(prompt).messages(
             talk=rows([_line(message) for message in request.context]),
             candidates=rows(_candidates(request)),
             count=str(len(request.replies)),
@@ -122,7 +123,6 @@ def _line(message: Message) -> dict[str, str]:
 
 
 def _candidates(request: JudgeRequest) -> list[dict[str, Any]]:
-    return [
-        {"id": i, "reply": reply, "answer": reaction.text, "state": float(f"{reaction.state:.6g}")}
-        for i, (reply, reaction) in enumerate(zip(request.replies, request.reactions, strict=True), 1)
-    ]
+    shown = [{"id": i, "reply": reply} for i, reply in enumerate(request.replies, 1)]
+    echoes = [{"answer": each.text, "state": float(f"{each.state:.6g}")} for each in request.reactions]
+    return [each | echo for each, echo in zip(shown, echoes or [{}] * len(shown), strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from random import Random
 
 from rapo.types import Dialogue, PivotalTurn
 
@@ -23,18 +24,42 @@ def select_pivotal(
         per_dialogue: turns kept of one dialogue at most.
         floor: least absolute change, in units of the state.
     """
-    turns = [
+    turns = _turns(dialogues)
+    scales = [dialogue.scenario.scale for dialogue in dialogues]
+    by_size = sorted(turns, key=lambda turn: -abs(turn[2]) / (scales[turn[0]].high - scales[turn[0]].low))
+    moved = [turn for turn in by_size if abs(turn[2]) >= floor]
+    return _kept(dialogues, moved, _share_of(turns, share), per_dialogue)
+
+
+def select_random(dialogues: Sequence[Dialogue], *, share: float, per_dialogue: int, seed: int) -> list[PivotalTurn]:
+    """As many turns as :func:`select_pivotal` keeps without a floor, drawn at random: what selection is measured by."""
+    turns = _turns(dialogues)
+    drawn = Random(seed).sample(turns, len(turns))
+    return _kept(dialogues, drawn, _share_of(turns, share), per_dialogue)
+
+
+Change = tuple[int, int, float]  # which dialogue, which turn of it, how far it moved the state
+
+
+def _turns(dialogues: Sequence[Dialogue]) -> list[Change]:
+    return [
         (i, t, after - before)
         for i, dialogue in enumerate(dialogues)
         for t, (before, after) in enumerate(zip(dialogue.trajectory, dialogue.trajectory[1:], strict=False))
         if math.isfinite(after - before)
     ]
-    scales = [dialogue.scenario.scale for dialogue in dialogues]
-    by_size = sorted(turns, key=lambda turn: -abs(turn[2]) / (scales[turn[0]].high - scales[turn[0]].low))
-    kept: list[tuple[int, int, float]] = []
+
+
+def _share_of(turns: Sequence[Change], share: float) -> int:
+    return max(1, round(share * len(turns)))
+
+
+def _kept(dialogues: Sequence[Dialogue], turns: Sequence[Change], most: int, per_dialogue: int) -> list[PivotalTurn]:
+    """The first ``most`` of the turns of which each dialogue has room for ``per_dialogue``, in the order of play."""
+    kept: list[Change] = []
     room = dict.fromkeys(range(len(dialogues)), per_dialogue)
-    for i, t, change in by_size:
-        if abs(change) >= floor and room[i] and len(kept) < max(1, round(share * len(turns))):
-            kept.append((i, t, change))
-            room[i] -= 1
+    for turn in turns:
+        if room[turn[0]] and len(kept) < most:
+            kept.append(turn)
+            room[turn[0]] -= 1
     return [PivotalTurn(dialogues[i].upto(t), change) for i, t, change in sorted(kept)]

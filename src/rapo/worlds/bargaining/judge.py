@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from random import Random
 
 from rapo.hindsight.feedback import JudgeRequest, Verdict
-from rapo.seeds import derive_seed
-from rapo.worlds.bargaining.language import language, prices_in
-from rapo.worlds.bargaining.reader import read_need
+from rapo.worlds.bargaining.blind import judge_replies
+from rapo.worlds.bargaining.language import critique, prices_in
+from rapo.worlds.bargaining.reader import BUYING, read_need
 from rapo.worlds.text import sentences
 
 # How the first words of an echo read, best first; the place in the list is the rank class.
@@ -39,15 +38,17 @@ COMPLAINTS = {
     "stalled": r"hear me|meant",
     "early": r"quick|feared",
 }
-BUYING = re.compile("buy")
 
 
 class BargainingJudge:
-    """A scripted generative reward model: it sees what was said, never a state or a hidden profile."""
+    """A scripted generative reward model: it sees what was said, never a state or a hidden profile.
+
+    Without echoes it reads context and replies alone (``blind.py``).
+    """
 
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict | None]:
         """Ranks with ties by how the echoes sound and what they offer, and a critique per reply: what to change."""
-        return [self._verdict(request) for request in requests]
+        return [self._verdict(request) if request.reactions else judge_replies(request) for request in requests]
 
     def _verdict(self, request: JudgeRequest) -> Verdict:
         said = request.context[-1].content
@@ -81,13 +82,8 @@ def complaint(echo: str) -> str | None:
 
 def criticise(reply: str, echo: str, wanted: str) -> str:
     """What to change, or that nothing needs to change."""
-    texts = language()["critiques"]
-    choose = Random(derive_seed("critique", reply, echo)).choice
     problem = complaint(echo) if landing(echo) > 0 else None
-    if landing(echo) <= 1 and problem is None:
-        return str(choose(texts["good"]))
-    said = [choose(texts["defects"][problem])] if problem else []
-    return " ".join([*said, choose(texts["wants"][wanted])])
+    return critique(problem, wanted, key=(reply, echo), good=landing(echo) <= 1 and problem is None)
 
 
 def _beginning(echo: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from random import Random
@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from rapo.seeds import derive_seed
 from rapo.worlds.text import Lexicon, Wording, fill
 
 Need = Literal["hurry", "doubt", "cash", "respect", "extra", "rival", "moved", "final"]
@@ -68,6 +69,16 @@ class Speaker(Wording):
         detailed = DETAIL.get(move, "item") in values
         said = self.say(texts["say"] if detailed else texts["bare"], values, avoid)
         return said if move in ("accept", "ask") else f"{said} {self.say(language()['hold'], values)}"
+
+
+def critique(problem: str | None, wanted: str, *, key: Sequence[str], good: bool = False) -> str:
+    """A judge's critique that names a problem and what was wanted, or that all is ``good``; ``key`` chooses words."""
+    texts = language()["critiques"]
+    choose = Random(derive_seed("critique", *key)).choice
+    if good:
+        return str(choose(texts["good"]))
+    said = [choose(texts["defects"][problem])] if problem else []
+    return " ".join([*said, choose(texts["wants"][wanted])])
 
 
 def _said() -> list[str]:

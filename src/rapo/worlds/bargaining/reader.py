@@ -13,6 +13,7 @@ from rapo.worlds.text import sentences
 MAX_WORDS = 32
 ENDLESS_WORDS = 60
 LEAVE = "[leave]"
+BUYING = re.compile("buy")  # in the words of a partner who buys
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from random import Random
 
 from rapo.hindsight.feedback import JudgeRequest, Verdict
-from rapo.seeds import derive_seed
-from rapo.worlds.support.language import language
+from rapo.worlds.support.blind import judge_replies
+from rapo.worlds.support.language import critique
 from rapo.worlds.support.reader import read_need
 from rapo.worlds.text import sentences
 
@@ -36,11 +35,14 @@ COMPLAINTS = {
 
 
 class SupportJudge:
-    """A scripted generative reward model: it sees what was said, never a state or a hidden profile."""
+    """A scripted generative reward model: it sees what was said, never a state or a hidden profile.
+
+    Without echoes it reads context and replies alone (``blind.py``).
+    """
 
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict | None]:
         """Ranks with ties by how the echoes sound, and a critique per reply that names what to change."""
-        return [self._verdict(request) for request in requests]
+        return [self._verdict(request) if request.reactions else judge_replies(request) for request in requests]
 
     def _verdict(self, request: JudgeRequest) -> Verdict:
         classes = [landing(echo.text) for echo in request.reactions]
@@ -67,14 +69,7 @@ def complaint(echo: str) -> str | None:
 
 def criticise(reply: str, echo: str, wanted: str | None) -> str:
     """What to change, or that nothing needs to change."""
-    texts = language()["critiques"]
-    choose = Random(derive_seed("critique", reply, echo)).choice
-    if landing(echo) == 0:
-        return str(choose(texts["good"]))
-    problem = complaint(echo)
-    said = [choose(texts["defects"][problem])] if problem else []
-    said.append(choose(texts["wants"][wanted] if wanted else texts["unclear"]))
-    return " ".join(said)
+    return critique(complaint(echo), wanted, key=(reply, echo), good=landing(echo) == 0)
 
 
 def _beginning(echo: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from random import Random
@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from rapo.seeds import derive_seed
 from rapo.worlds.text import Lexicon, Wording, fill, slots
 
 Need = Literal["heard", "understood", "reassurance", "options", "information", "push"]
@@ -50,6 +51,17 @@ class Speaker(Wording):
             "step": self.random.choice(about["steps"]),
         }
         return self.say(language()["moves"][move]["say"], values, avoid)
+
+
+def critique(problem: str | None, wanted: str | None, *, key: Sequence[str], good: bool = False) -> str:
+    """A judge's critique that names a problem and what was wanted, or that all is ``good``; ``key`` chooses words."""
+    texts = language()["critiques"]
+    choose = Random(derive_seed("critique", *key)).choice
+    if good:
+        return str(choose(texts["good"]))
+    said = [choose(texts["defects"][problem])] if problem else []
+    said.append(choose(texts["wants"][wanted] if wanted else texts["unclear"]))
+    return " ".join(said)
 
 
 @cache

@@ -1,0 +1,238 @@
+"""Plots of the learning study: the colours of Okabe and Ito, names beside the lines, bands that are 95% intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from learning_arms import MAIN, RIVALS, SWEEPS
+from learning_figures import AWAY, HOME, World
+from rapo.evals.stats import Interval
+
+GREY = "#6b6b6b"
+COLOURS: Mapping[str, str] = {
+    "SFT": GREY,
+    "GRPO": "#D55E00",
+    "GRPO and replay": "#E69F00",
+    "distillation, own tokens": "#CC79A7",
+    "distillation, corrections": "#009E73",
+    "RAPO": "#0072B2",
+    "RAPO, random turns": "#56B4E9",
+    "RAPO, no echoes": "#000000",
+    "RAPO, all verified": "#8a6d00",  # darker than their yellow, which is hard to see on white
+}
+SHORT = {"distillation, own tokens": "distil own tokens", "distillation, corrections": "distil corrections"}
+PANELS: Mapping[str, Sequence[str]] = {
+    "whole and halves": ("GRPO", "distillation, own tokens", "distillation, corrections", "RAPO"),
+    "parts": ("GRPO and replay", "RAPO, random turns", "RAPO, no echoes", "RAPO, all verified", "RAPO"),
+}
+UNITS = {"support": "ease gained over a talk", "bargaining": "surplus gained, tenths"}
+Line = Sequence[tuple[float, Interval]]
+STYLE = {
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "svg.hashsalt": "rapo",  # the same plot is the same file
+    "svg.fonttype": "none",  # a third of the size; whatever font stands in is narrower
+}
+
+
+def draw(worlds: Sequence[World], folder: Path) -> Iterator[Path]:
+    """Draw every plot that there are runs for, as PNG and SVG; the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = {"learning": _learning, "final": _final, "teacher": _teacher, "sweeps": _sweeps}
+    with mpl.rc_context(STYLE):
+        for name, plot in plots.items():
+            shown = [world for world in worlds if name != "sweeps" or _swept([world])]
+            if not shown:
+                continue
+            figure = plot(shown)
+            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+                path = folder / f"study-{name}.{kind}"
+                figure.savefig(path, dpi=130, metadata=metadata)
+                yield path
+
+
+def _learning(worlds: Sequence[World]) -> Figure:
+    figure, grid = _grid(worlds, len(PANELS), 2.7)
+    for row, (name, arms) in zip(grid, PANELS.items(), strict=True):
+        for axes, world in zip(row, worlds, strict=True):
+            axes.set_title(f"{world.name}: {name}")
+            best = [world.best(RIVALS)] if "GRPO" in arms else []
+            lines = {arm: world.curve(arm) for arm in dict.fromkeys((*best, *arms)) if arm in world.runs}
+            _lines(axes, world, lines, f"{UNITS[world.name]}, familiar")
+            if "SFT" in world.runs:
+                _level(axes, world.score("SFT", HOME).mean, "start policy")
+    return figure
+
+
+def _teacher(worlds: Sequence[World]) -> Figure:
+    figure, grid = _grid(worlds, 2, 2.4)
+    for column, world in enumerate(worlds):
+        lift, variety = grid[0][column], grid[1][column]
+        lift.set_title(world.name)
+        if "RAPO" in world.runs:
+            lines = {
+                "critique": world.logged("RAPO", "teacher_lift"),
+                "sampling again": world.logged("RAPO", "lift_by_chance"),
+            }
+            colours = {"critique": COLOURS["RAPO"], "sampling again": GREY}
+            _lines(lift, world, lines, "better than the reply\n(share of echoes)", colours)
+            lift.set_ylim(0, 1)
+        arms = [arm for arm in ("GRPO", "GRPO and replay", "distillation, corrections", "RAPO") if arm in world.runs]
+        _lines(
+            variety,
+            world,
+            {arm: world.logged(arm, "distinct_2") for arm in arms},
+            "distinct-2 of the\ncandidates of a step",
+        )
+        variety.set_ylim(bottom=0)
+    return figure
+
+
+def _final(worlds: Sequence[World]) -> Figure:
+    return _dots(worlds, MAIN, lambda world, arm, population: world.score(arm, population), UNITS, 1.0)
+
+
+def _sweeps(worlds: Sequence[World]) -> Figure:
+    def less(world: World, arm: str, population: str) -> Interval:
+        return world.against(arm, "RAPO", population).difference
+
+    figure = _dots(
+        worlds, _swept(worlds), less, {world.name: f"{UNITS[world.name]}, less RAPO" for world in worlds}, 0.8
+    )
+    for axes in figure.axes:
+        axes.axvline(0, color=GREY, linewidth=0.8)
+    return figure
+
+
+def _dots(
+    worlds: Sequence[World],
+    arms: Iterable[str],
+    value: Callable[[World, str, str], Interval],
+    labels: Mapping[str, str],
+    base: float,
+) -> Figure:
+    """A line per arm that any world has, with a dot and its interval for each population; ``base`` inches more."""
+    arms = [arm for arm in arms if any(arm in world.runs for world in worlds)]
+    figure, grid = _grid(worlds, 1, base + 0.23 * len(arms), share_y=True)
+    for axes, world in zip(grid[0], worlds, strict=True):
+        for place, arm in enumerate(arms):
+            for population, shift in ((HOME, -0.14), (AWAY, 0.14)) if arm in world.runs else ():
+                colour = COLOURS.get(arm, COLOURS["RAPO"])
+                _dot(axes, value(world, arm, population), place + shift, colour, full=population == HOME)
+        axes.set(title=world.name, xlabel=labels[world.name], yticks=range(len(arms)), yticklabels=arms)
+        axes.set_ylim(len(arms) - 0.5, -0.6)
+        axes.tick_params(axis="y", length=0, labelcolor="black")
+        axes.grid(axis="y", visible=False)
+    _key(figure)
+    return figure
+
+
+def _swept(worlds: Sequence[World]) -> list[str]:
+    """The arms of sweeps that can be set beside RAPO in a world."""
+    arms = [arm for sweep in SWEEPS.values() for arm in sweep]
+    return [arm for arm in arms if any(world.seeds(arm, "RAPO") for world in worlds)]
+
+
+def _grid(worlds: Sequence[World], rows: int, height: float, *, share_y: bool = False) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(4.6 * len(worlds), height * rows), layout="constrained")
+    return figure, figure.subplots(rows, len(worlds), squeeze=False, sharey="row" if share_y else False)
+
+
+def _lines(
+    axes: Axes, world: World, lines: Mapping[str, Line], label: str, colours: Mapping[str, str] = COLOURS
+) -> None:
+    """Means with bands, each named at its right end; a line without a colour is GRPO with other settings."""
+    other = dict.fromkeys(lines, COLOURS["GRPO"])
+    colours = {**other, **colours}
+    for name, line in lines.items():
+        calls = [at for at, _ in line]
+        axes.fill_between(
+            calls, [v.low for _, v in line], [v.high for _, v in line], color=colours[name], alpha=0.15, linewidth=0
+        )
+        axes.plot(
+            calls,
+            [v.mean for _, v in line],
+            color=colours[name],
+            linewidth=1.6,
+            linestyle="--" if name in SWEEPS["rival"] else "-",
+        )
+    axes.set_xlim(0, world.calls * 1.02)
+    axes.set_ylabel(label)
+    if axes.get_subplotspec().is_last_row():
+        axes.set_xlabel("simulator calls")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.autoscale_view()
+    ends = {name: line[-1][1].mean for name, line in lines.items() if line}
+    low, high = axes.get_ylim()
+    for name, height in _apart(ends, 0.08 * (high - low)).items():
+        axes.annotate(
+            SHORT.get(name, name),
+            (1.0, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            color=colours[name],
+            va="center",
+            fontweight="bold" if name == "RAPO" else "normal",
+            annotation_clip=False,
+        )
+
+
+def _apart(heights: Mapping[str, float], least: float) -> dict[str, float]:
+    """The heights of labels, moved until neighbours are ``least`` apart; their order stays."""
+    names = sorted(heights, key=heights.__getitem__)
+    placed = [heights[name] for name in names]
+    for _ in range(100):
+        for i in range(len(placed) - 1):
+            short = least - (placed[i + 1] - placed[i])
+            if short > 0:
+                placed[i], placed[i + 1] = placed[i] - short / 2, placed[i + 1] + short / 2
+    return dict(zip(names, placed, strict=True))
+
+
+def _level(axes: Axes, height: float, name: str) -> None:
+    axes.axhline(height, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.annotate(
+        name,
+        (0.99, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        color=GREY,
+        ha="right",
+    )
+
+
+def _dot(axes: Axes, value: Interval, place: float, colour: str, *, full: bool) -> None:
+    axes.plot([value.low, value.high], [place, place], color=colour, linewidth=1.3, solid_capstyle="butt")
+    face = colour if full else "white"
+    axes.plot([value.mean], [place], "o", color=colour, markersize=5, markerfacecolor=face)
+
+
+def _key(figure: Figure) -> None:
+    """What full and hollow dots are."""
+    dots = [
+        Line2D([], [], linestyle="", marker="o", markersize=5, color=GREY, markerfacecolor=face, label=name)
+        for face, name in ((GREY, "familiar"), ("white", "held out"))
+    ]
+    figure.legend(handles=dots, loc="outside lower right", ncols=2, frameon=False, handletextpad=0.1)

@@ -1,0 +1,294 @@
+"""The learning study as markdown tables, JSON and plots; ``learning.py --report`` prints it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from learning_arms import MAIN, RIVALS, SWEEPS
+from learning_figures import AWAY, HOME, VARIETY, World
+from rapo.evals.stats import Comparison, Interval
+
+OURS, RIVAL, START = "RAPO", "GRPO", "SFT"
+PARTS = {  # what RAPO has that an arm has not
+    "critiques, learnt from": "GRPO and replay",
+    "ranks, learnt from": "distillation, corrections",
+    "turns chosen in hindsight": "RAPO, random turns",
+    "echoes before the judge": "RAPO, no echoes",
+    "a quarter of the corrections verified, not all": "RAPO, all verified",
+}
+BEST = f"{RIVAL}, best settings found"
+SUMMARY = (START, RIVAL, BEST, "distillation, own tokens", "distillation, corrections", OURS)  # of the README
+EMPTY = "No runs yet."
+BLOCK = re.compile(r"(<!-- study: ([\w-]+) -->\n).*?(<!-- /study -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something the study was to show.
+
+    Attributes:
+        what: the goal.
+        world: where.
+        found: the figure it is judged by.
+        met: whether it was shown.
+        seeds: how many runs of either side say so.
+    """
+
+    what: str
+    world: str
+    found: str
+    met: bool
+    seeds: int
+
+
+def goals(world: World) -> Iterator[Goal]:
+    """The goals of a world whose arms are there, one by one; the rival also at the best settings found for it."""
+    rivals = dict.fromkeys((RIVAL, world.best(RIVALS) or RIVAL))
+    for better, worse in (*((OURS, rival) for rival in rivals), (RIVAL, START)):
+        yield from _order(world, better, worse)
+    for rival in rivals:
+        yield from _sooner(world, rival)
+    if world.seeds(OURS, START):
+        yield from _variety_kept(world)
+        kept = world.kept(OURS)
+        yield Goal(
+            "80% of the gain kept on the held-out population",
+            world.name,
+            percent(kept),
+            kept.mean >= 0.8,
+            len(world.seeds(OURS, START)),
+        )
+
+
+def _order(world: World, better: str, worse: str) -> Iterator[Goal]:
+    for population in (HOME, AWAY) if world.seeds(better, worse) else ():
+        found = world.against(better, worse, population)
+        what = f"{better} > {worse}, {_words(population)}: interval of the difference above 0"
+        yield Goal(what, world.name, difference(found), found.difference.low > 0, len(world.seeds(better, worse)))
+
+
+def _sooner(world: World, rival: str) -> Iterator[Goal]:
+    if not world.seeds(OURS, rival):
+        return
+    calls = world.reached(OURS, rival, lambda scores: scores[-1])
+    most = max(float("inf") if needed is None else needed / world.calls for needed in calls.values())
+    found = f"at most {most:.2f} of the calls" if most < float("inf") else "not reached in every seed"
+    for name, limit in (("1/2", 1 / 2), ("1/3 (the aim)", 1 / 3)):
+        what = f"{rival}: its final score at no more than {name} of its calls, in every seed"
+        yield Goal(what, world.name, found, most <= limit, len(calls))
+
+
+def _variety_kept(world: World) -> Iterator[Goal]:
+    for name in VARIETY:
+        less = world.figure_against(OURS, START, name).mean
+        found = f"{world.figure(OURS, name).mean:.3f}, {START} {world.figure(START, name).mean:.3f}"
+        met = less <= 0 if name == "most_common_share" else less >= 0
+        yield Goal(f"variety not below {START}: {_words(name)}", world.name, found, met, len(world.seeds(OURS, START)))
+
+
+def blocks(worlds: Sequence[World]) -> dict[str, str]:
+    """The generated parts of the documents by name."""
+    found = {"runs": _runs(worlds), "goals": _goals(worlds), "parts": _parts(worlds), "summary": _summary(worlds)}
+    for world in worlds:
+        tables = {"score": _score, "calls": _reached, "variety": _variety, "compute": _compute, "sweeps": _sweeps}
+        found |= {f"{name}-{world.name}": make(world) for name, make in tables.items()}
+    return found
+
+
+def fill(text: str, parts: dict[str, str]) -> str:
+    """A document with its generated parts put between their markers, ``<!-- study: NAME -->`` and ``<!-- /study -->``.
+
+    Raises ValueError when it has no marker; a part for which there are no runs says so.
+    """
+    if not BLOCK.search(text):
+        raise ValueError("the document has no marker like <!-- study: goals --> ... <!-- /study -->")
+    return BLOCK.sub(lambda m: m[1] + parts.get(m[2], EMPTY) + "\n" + m[3], text)
+
+
+def write_json(path: Path, worlds: Sequence[World]) -> None:
+    """Every figure of the tables and curves."""
+    found = {
+        world.name: {
+            "calls": world.calls,
+            "goals": [asdict(goal) for goal in goals(world)],
+            "arms": {arm: _record(world, arm) for arm in world.runs},
+        }
+        for world in worlds
+    }
+    path.write_text(json.dumps({"v": 1, "worlds": found}, indent=1) + "\n", encoding="utf-8")
+
+
+def _record(world: World, arm: str) -> dict[str, object]:
+    populations = (HOME, AWAY)
+    return {
+        "seeds": world.seeds(arm),
+        "score": {population: asdict(world.score(arm, population)) for population in populations},
+        "variety": {name: asdict(world.figure(arm, name)) for name in VARIETY},
+        "seconds": asdict(world.total(arm, "seconds")),
+        "processor_seconds": asdict(world.total(arm, "processor_seconds")),
+        "curve": {p: [[calls, *_bounds(score)] for calls, score in world.curve(arm, p)] for p in populations},
+        "teacher_lift": [[calls, *_bounds(lift)] for calls, lift in world.logged(arm, "teacher_lift")],
+        "lift_by_chance": [[calls, *_bounds(lift)] for calls, lift in world.logged(arm, "lift_by_chance")],
+        **({"over_start": asdict(world.against(arm, START, HOME))} if world.seeds(arm, START) else {}),
+        **({"under_ours": asdict(world.against(OURS, arm, HOME))} if world.seeds(arm, OURS) else {}),
+    }
+
+
+def _runs(worlds: Sequence[World]) -> str:
+    lines = []
+    for world in worlds:
+        counts = {arm: len(world.seeds(arm)) for arm in world.runs}
+        main = sorted({counts.get(arm, 0) for arm in MAIN})
+        seeds = f"{main[0]}" if len(main) == 1 else f"{main[0]} to {main[-1]}"
+        swept = sum(count for arm, count in counts.items() if arm not in MAIN)
+        lines.append(
+            f"{world.name}: {seeds} seeds of each of {len(MAIN)} arms, {world.calls:,} simulator calls per run"
+            + (f"; {swept} runs of sweeps." if swept else ".")
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _goals(worlds: Sequence[World]) -> str:
+    def row(goal: Goal) -> tuple[str, ...]:
+        return goal.what, goal.world, goal.found, str(goal.seeds), "met" if goal.met else "**not met**"
+
+    return table(("goal", "world", "found", "seeds", ""), [row(goal) for world in worlds for goal in goals(world)])
+
+
+def _parts(worlds: Sequence[World]) -> str:
+    pairs = [(world, population) for world in worlds for population in (HOME, AWAY)]
+
+    def cell(world: World, arm: str, population: str) -> str:
+        if not world.seeds(OURS, arm):
+            return ""
+        found = world.against(OURS, arm, population)
+        return f"{difference(found)}: {_verdict(found.difference)}"
+
+    head = (f"what {OURS} has", "left out in", *(f"{world.name}: {_words(population)}" for world, population in pairs))
+    rows = [(part, arm, *(cell(world, arm, population) for world, population in pairs)) for part, arm in PARTS.items()]
+    return table(head, rows)
+
+
+def _verdict(value: Interval) -> str:
+    return "helps" if value.low > 0 else "hurts" if value.high < 0 else "cannot be told"
+
+
+def _score(world: World) -> str:
+    def row(arm: str) -> list[str]:
+        cells = [arm, *(interval(world.score(arm, population)) for population in (HOME, AWAY))]
+        cells.append(f"{world.figure(arm, 'resolved').mean:.0%}")
+        return [*cells, "" if arm == START or not world.seeds(arm, START) else percent(world.kept(arm))]
+
+    head = (
+        "arm",
+        "familiar",
+        "held out",
+        "resolved",
+        f"{OURS} less this, familiar (in seeds)",
+        "gain kept on held out",
+    )
+    return _arms(world, head, MAIN, row)
+
+
+def _reached(world: World) -> str:
+    if RIVAL not in world.runs:
+        return EMPTY
+    best = world.best(RIVALS) or RIVAL
+
+    def row(arm: str) -> list[str]:
+        cells = [arm, _reaches(world, arm, RIVAL, lambda scores: scores[-1]), _reaches(world, arm, RIVAL, max)]
+        return cells if best == RIVAL else [*cells, _reaches(world, arm, best, lambda scores: scores[-1])]
+
+    head = ["arm", f"to {RIVAL}'s final score", f"to {RIVAL}'s best probe"]
+    head += [] if best == RIVAL else [f"to the final score of {best}"]
+    return _arms(world, head, [arm for arm in MAIN if arm not in (START, RIVAL)], row)
+
+
+def _reaches(world: World, arm: str, rival: str, goal: Callable[[Sequence[float]], float]) -> str:
+    found = world.reached(arm, rival, goal) if world.seeds(arm, rival) else {}
+    return ", ".join(f"{calls:,.0f}" if calls is not None else f"> {world.calls:,}" for calls in found.values())
+
+
+def _variety(world: World) -> str:
+    def row(arm: str) -> list[str]:
+        cells = [arm]
+        for name in VARIETY:
+            less = f" ({world.figure_against(arm, START, name).mean:+.3f})" if world.seeds(arm, START) else ""
+            cells.append(f"{world.figure(arm, name).mean:.3f}" + less * (arm != START))
+        return [*cells, f"{world.figure(arm, 'turns').mean:.1f}"]
+
+    head = ("arm (less the start policy)", "distinct-2", "most common reply", "bits in the opening", "replies per talk")
+    return _arms(world, head, MAIN, row)
+
+
+def _compute(world: World) -> str:
+    def row(arm: str) -> list[str]:
+        seconds, processor, used = (world.total(arm, n).mean for n in ("seconds", "processor_seconds", "used"))
+        early = interval(world.at_time_of(arm, RIVAL)) if world.seeds(arm, RIVAL) else ""
+        return [arm, f"{used:,.0f}", f"{seconds:.0f}", f"{processor:.0f}", f"{1000 * processor / used:.1f}", early]
+
+    head = ("arm", "calls", "seconds", "processor seconds", "per 1,000 calls", f"score in {RIVAL}'s processor seconds")
+    return _arms(world, head, [arm for arm in MAIN if arm != START], row)
+
+
+def _sweeps(world: World) -> str:
+    rows = []
+    for sweep, arms in SWEEPS.items():
+        for arm in arms:
+            if world.seeds(arm, OURS):
+                less = difference(world.against(arm, OURS, HOME)), difference(world.against(arm, OURS, AWAY))
+                variety = f"{world.figure(arm, 'distinct_2').mean:.3f}"
+                rows.append((sweep, arm, f"{world.score(arm, HOME).mean:+.2f}", *less, variety))
+    head = ("sweep", "arm", "familiar", f"less {OURS} (in seeds)", f"held out, less {OURS}", "distinct-2")
+    return table(head, rows) if rows else EMPTY
+
+
+def _summary(worlds: Sequence[World]) -> str:
+    head = [""] + [f"{world.name}: {_words(population)}" for world in worlds for population in (HOME, AWAY)]
+
+    def cells(name: str) -> Iterator[str]:
+        for world in worlds:
+            arm = world.best(RIVALS) if name == BEST else name
+            for population in (HOME, AWAY):
+                yield interval(world.score(arm, population)) if arm in world.runs else ""
+
+    return table(head, [[f"**{name}**" if name == OURS else name, *cells(name)] for name in SUMMARY])
+
+
+def _arms(world: World, head: Sequence[str], arms: Iterable[str], row: Callable[[str], list[str]]) -> str:
+    return table(head, [row(arm) for arm in arms if arm in world.runs])
+
+
+def _words(name: str) -> str:
+    return {"most_common_share": "most common reply", "opening_entropy": "bits in the opening"}.get(
+        name, name.replace("distinct_", "distinct-").replace("_", " ")
+    )
+
+
+def _bounds(value: Interval) -> tuple[float, float, float]:
+    return value.mean, value.low, value.high
+
+
+def interval(value: Interval) -> str:
+    """A score with its bounds."""
+    return f"{value.mean:+.2f} ({value.low:+.2f} .. {value.high:+.2f})"
+
+
+def difference(value: Comparison) -> str:
+    """A difference with its bounds, and in how many seeds it is above zero."""
+    return f"{interval(value.difference)}, {value.wins}/{value.wins + value.ties + value.losses}"
+
+
+def percent(value: Interval) -> str:
+    """A share with its bounds."""
+    return f"{value.mean:.0%} ({value.low:.0%} .. {value.high:.0%})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,176 @@
+"""The report of the learning study, on runs whose figures are worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from learning_figures import World, worlds_of
+from learning_report import blocks, fill, goals
+from rapo.evals.stats import Interval
+
+ROOT = Path(__file__).parents[2]
+PROBES = 2
+
+
+def made(arm: str, seed: int, home: list[float], away: list[float], curve: list[float], **more: Any) -> dict[str, Any]:
+    """A run of 100 calls with probes at 0, 50 and 100 calls."""
+    varied = {"distinct_2": 0.5, "most_common_share": 0.1, "opening_entropy": 2.0, "resolved": 0.0, "turns": 6.0}
+    final = {
+        name: {"changes": values, "ids": ["a", "b"], **varied}
+        for name, values in (("familiar", home), ("held_out", away))
+    }
+    points = [
+        {"calls": 50.0 * i, "scores": {"familiar": {"change": x}, "held_out": {"change": x}}}
+        for i, x in enumerate(curve)
+    ]
+    run = {"world": "support", "arm": arm, "seed": seed, "calls": 100, "changes": [], "used": 100.0, "seconds": 4.0}
+    return run | {"processor_seconds": 2.0, "steps": [], "curve": points, "final": final} | more
+
+
+def study() -> list[dict[str, Any]]:
+    lift = [
+        {"calls": 25.0, "teacher_lift": 1.0},
+        {"calls": 50.0, "teacher_lift": 0.5},
+        {"calls": 100.0, "teacher_lift": None},
+    ]
+    return [
+        made("SFT", 0, [0, 0], [0, 0], [0.0]),
+        made("SFT", 1, [0, 2], [0, 0], [1.0]),
+        made("GRPO", 0, [1, 1], [1, 1], [0.0, 3.0, 1.0], processor_seconds=1.0),
+        made("GRPO", 1, [1, 5], [1, 1], [1.0, 2.0, 3.0], processor_seconds=1.0),
+        made("GRPO and replay", 0, [1, 1], [1, 1], [0.0, 3.0, 1.0]),
+        made("GRPO and replay", 1, [1, 5], [1, 7], [1.0, 2.0, 3.0]),
+        made("RAPO", 0, [4, 4], [3, 3], [0.0, 2.0, 4.0], steps=lift),
+        made("RAPO", 1, [3, 7], [1, 5], [1.0, 2.0, 2.5]),
+    ]
+
+
+@pytest.fixture
+def world() -> World:
+    (found,) = worlds_of(study(), {"support": 100, "bargaining": 100}, [], PROBES)
+    return found
+
+
+def test_arms_are_compared_on_the_same_seekers(world: World) -> None:
+    # seed 0: 3, 3; seed 1: 2, 2. Resamples of {3, 2} have the means 2, 5/2, 3.
+    found = world.against("RAPO", "GRPO", "familiar")
+    assert found.difference == Interval(2.5, 2.0, 3.0)
+    assert (found.wins, found.losses) == (2, 0)
+    assert world.score("RAPO", "familiar").mean == 4.5  # (4 + 5) / 2
+
+
+def test_other_seekers_cannot_be_compared(world: World) -> None:
+    world.runs["GRPO"][1]["final"]["familiar"]["ids"] = ["b", "a"]
+    with pytest.raises(ValueError, match="support, seed 1: RAPO and GRPO met different seekers"):
+        world.against("RAPO", "GRPO", "familiar")
+
+
+def test_what_is_kept_is_the_gain_over_the_start_policy(world: World) -> None:
+    # held out: 3 and 3, of which the start policy has 0. Familiar: 4, and 5 less 1. So 3 / 4 in either seed.
+    assert world.kept("RAPO").mean == 0.75
+
+
+def test_calls_to_the_rivals_score_may_never_be_enough(world: World) -> None:
+    # GRPO ends at 1 and 3. RAPO has 1 at its second probe, and 3 at none.
+    assert world.reached("RAPO", "GRPO", lambda scores: scores[-1]) == {0: 50.0, 1: None}
+    # Its best probe is 3 in both.
+    assert world.reached("RAPO", "GRPO", max) == {0: 100.0, 1: None}
+
+
+def test_in_the_rivals_time_half_the_calls_were_made(world: World) -> None:
+    assert world.at_time_of("RAPO", "GRPO").mean == 2.0  # GRPO takes half the processor seconds: the probe at 50 calls
+
+
+def test_metrics_of_training_are_averaged_between_probes(world: World) -> None:
+    # Two steps by 50 calls, then one that verified nothing.
+    assert world.logged("RAPO", "teacher_lift") == [(25.0, Interval(0.75, 0.75, 0.75))]
+
+
+HALF = "GRPO: its final score at no more than 1/2 of its calls, in every seed"
+
+
+def met(world: World) -> dict[str, bool]:
+    return {goal.what.removesuffix(": interval of the difference above 0"): goal.met for goal in goals(world)}
+
+
+def test_goals_are_met_or_not(world: World) -> None:
+    found = met(world)
+    assert found["RAPO > GRPO, familiar"] and found["RAPO > GRPO, held out"]
+    # GRPO less SFT on familiar seekers: 1 and 2, with values 1, 1 and 1, 3.
+    assert found["GRPO > SFT, familiar"]
+    assert not found[HALF] and not found["80% of the gain kept on the held-out population"]
+    world.runs["RAPO"][1]["curve"][1]["scores"]["familiar"]["change"] = 3.0
+    found = met(world)
+    assert found[HALF] and not found[HALF.replace("1/2", "1/3 (the aim)")]
+
+
+def test_the_rivals_best_settings_have_to_be_beaten_too(world: World) -> None:
+    worse = made("GRPO, KL 0.03", 0, [0, 0], [0, 0], [0.0, 0.0])
+    better = made("GRPO, KL 0.1", 0, [9, 9], [2, 2], [0.0, 9.0])
+    (world,) = worlds_of([*study(), worse, better], {"support": 100}, [], PROBES)
+    world.runs["RAPO"][1]["curve"][1]["scores"]["familiar"]["change"] = 3.0
+    found = met(world)
+    assert found["RAPO > GRPO, familiar"] and found[HALF]
+    assert not found["RAPO > GRPO, KL 0.1, familiar"] and found["RAPO > GRPO, KL 0.1, held out"]
+    assert not found[HALF.replace("GRPO", "GRPO, KL 0.1")]
+    assert not any("KL 0.03" in what for what in found)
+    assert "| GRPO, best settings found | +9.00 (+9.00 .. +9.00) | +2.00 " in blocks([world])["summary"]
+    assert blocks([world])["calls-support"].splitlines()[-1] == "| RAPO | 50, 50 | 100, 50 | > 100 |"
+
+
+@pytest.mark.parametrize(("name", "worse"), [("distinct_2", 0.4), ("most_common_share", 0.2), ("opening_entropy", 1.9)])
+def test_less_variety_than_the_start_policy_is_seen(world: World, name: str, worse: float) -> None:
+    assert all(goal.met for goal in goals(world) if goal.what.startswith("variety"))
+    world.runs["RAPO"][0]["final"]["familiar"][name] = worse
+    assert [goal.met for goal in goals(world) if goal.what.startswith("variety")].count(False) == 1
+
+
+def test_runs_of_another_length_or_other_settings_are_left_out() -> None:
+    others = [
+        made("RAPO, no echoes", 0, [9, 9], [9, 9], [9.0], **{key: value})
+        for key, value in (("calls", 7), ("changes", ["a.b=1"]))
+    ]
+    (found,) = worlds_of([*study(), *others], {"support": 100}, [], PROBES)
+    assert list(found.runs) == ["SFT", "GRPO", "GRPO and replay", "RAPO"]
+
+
+def test_documents_are_filled_between_their_markers(world: World) -> None:
+    parts = blocks([world])
+    assert "| RAPO | +4.50 (+3.50 .. +6.00) | +3.00 (+2.00 .. +4.00) |" in parts["score-support"]
+    assert "| +2.50 (+2.00 .. +3.00), 2/2: helps |" in parts["parts"]
+    assert "50, > 100" in parts["calls-support"]
+    text = "before\n<!-- study: runs -->\nold\n<!-- /study -->\nbetween\n<!-- study: goals -->\n<!-- /study -->"
+    assert fill(text, parts).splitlines()[0] == "before"
+    assert "old" not in fill(text, parts) and "between" in fill(text, parts)
+    assert fill(fill(text, parts), parts) == fill(text, parts)
+    with pytest.raises(ValueError, match="no marker"):
+        fill("nothing to fill in", parts)
+
+
+def test_one_command_fills_the_document_and_draws(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    runs, document, images = tmp_path / "runs.jsonl", tmp_path / "results.md", tmp_path / "images"
+    runs.write_text("".join(json.dumps(run) + "\n" for run in [*study(), made("G 4", 0, [1, 1], [1, 1], [0.0, 1.0])]))
+    document.write_text("<!-- study: sweeps-support -->\n<!-- /study -->\n")
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks/learning.py"),
+        "--report",
+        "--calls",
+        "100",
+        "--out",
+        str(tmp_path),
+    ]
+    subprocess.run([*command, "--write", str(document), str(images)], check=True)
+    assert "| G | G 4 | +1.00 | -3.00 (-3.00 .. -3.00), 0/1 |" in document.read_text()
+    plots = {f"study-{name}.{kind}" for name in ("learning", "final", "teacher", "sweeps") for kind in ("png", "svg")}
+    assert {path.name for path in images.iterdir()} == plots
+    assert json.loads((tmp_path / "report.json").read_text())["worlds"]["support"]["arms"]["RAPO"]["seeds"] == [0, 1]
