@@ -1,6 +1,6 @@
 """A training step against an endpoint with log-normal latency: wall time over the critical path.
 
-    python benchmarks/overlap.py [--groups 32 --concurrency 64 --cohort 4 --runs 3]
+    python benchmarks/overlap.py [--groups 32 --concurrency 64 --cohort 2 --runs 3]
 
 Users and judge are language models behind one fake endpoint on this machine (real HTTP, a process of its own). A
 request's latency (median 0.3 s, 3 s at the 99th percentile) is a function of its seed, so every contender meets the
@@ -59,7 +59,7 @@ from rapo.worlds import load_world  # noqa: E402
 def main() -> None:
     """Run every contender and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("groups", 32), ("concurrency", 64), ("cohort", 4), ("runs", 3), ("threads", 1)):
+    for name, default in (("groups", 32), ("concurrency", 64), ("cohort", 2), ("runs", 3), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", type=Path, default=Path("runs/overlap.json"))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)

@@ -17,7 +17,15 @@ def fake_llm(body: dict[str, Any]) -> str:
     instructions = messages[0]
     # A retry shows the unusable answer after the question it is about.
     question = next((text for text in reversed(messages) if "Answer with one JSON object" in text), messages[-1])
-    for mark, answer in (("verdicts", _verdicts), ('"score"', _rating), ('"state":', _mood), ('"text"', _words)):
+    answers = {
+        "verdicts": _verdicts,
+        '"why"': _experience,
+        '"score"': _rating,
+        '"state":': _mood,
+        '"intent"': _intent,
+        '"text"': _words,
+    }
+    for mark, answer in answers.items():
         if mark in _wanted(question):
             return json.dumps(answer(instructions, question))
     if "response_format" in body:
@@ -52,11 +60,24 @@ def _rating(_: str, question: str) -> dict[str, Any]:
     return {"reason": "It asked.", **dict.fromkeys(asked, min(10, 4 + question.count("?")))}
 
 
+def _experience(instructions: str, question: str) -> dict[str, Any]:
+    score = min(10, 4 + question.count("?"))
+    return {
+        name: {"why": "It asked.", "score": score} for name in re.findall(r"^- (\w+): ", instructions, re.MULTILINE)
+    }
+
+
+def _intent(_: str, __: str) -> dict[str, Any]:
+    return {"thought": "Hm.", "intent": "Go on.", "tell": "", "done": False}
+
+
 def _mood(instructions: str, question: str) -> dict[str, Any]:
     low, high = (float(end) for end in re.search(r"from (\S+) \(worst\) to (\S+) \(", instructions).groups())
     before = float(re.search(r" was then (\S+)\. Their next message", question)[1])
     reply = json.loads(question.partition("Their next message:\n\n")[2].partition("\n")[0])["text"]
     state = min(high, max(low, before + (1 if "?" in reply else -1)))
+    if '"feeling"' in _wanted(question):
+        return {"heard": "They try.", "feeling": "Tired.", "change": state - before, "state": state}
     mood = {"analysis": "They try.", "change": state - before, "state": state, "thought": "Hm.", "done": False}
     return mood | _words(instructions, question) if '"text"' in _wanted(question) else mood
 

@@ -51,6 +51,11 @@ class Alarms:
     def check(self, metrics: Mapping[str, float]) -> list[str]:
         """What became alarming with this step's metrics; a metric that recovers may be told of again."""
         told = []
+        if (skipped := metrics.get("risk_skipped", 0.0)) > 0 and "risk_skipped" not in self.raised:
+            # Said once and at once: it is no trend but a choice of the config.
+            what = f"{skipped:.0f} talks or groups show signs of risk and are kept out of training"
+            told.append(f"{what} (train.on_risk, docs/safety.md); metrics.jsonl counts on")
+            self.raised.add("risk_skipped")
         margin = metrics.get("teacher_lift", math.nan) - metrics.get("lift_by_chance", math.nan)
         metrics = {**metrics, "lift_margin": margin}
         for rule in RULES:

@@ -30,7 +30,7 @@ app = typer.Typer(
 
     Start with:  rapo demo
 
-    Your own:    rapo data LOGS.jsonl; rapo check RECIPE; rapo sft RECIPE; rapo train RECIPE; rapo eval RUN""",
+    Your own:    rapo data LOGS.jsonl; rapo check RECIPE; rapo sft RECIPE; rapo train RECIPE; rapo view RUN""",
 )
 
 Recipe = Annotated[Path, typer.Argument(help="config in YAML; recipes/ has examples", show_default=False)]
@@ -203,6 +203,29 @@ def export(
 
 
 @app.command()
+def view(
+    run: Annotated[Path, typer.Argument(help="folder of the run", show_default=False)],
+    other: Annotated[Path | None, typer.Argument(help="another run, to compare", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="where the page goes [default: report.html in the run]")] = None,
+    open_: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Show it in the browser [default: where a person watches]")
+    ] = None,
+) -> None:
+    """Look at a run: curves, every dialogue and group, before and after; also while it goes on.
+
+    Writes one HTML file that needs no network and no server. With a second run both are in it, compared item by item.
+    """
+    from rapo.report import NAME, write_report
+
+    page = write_report([run, other] if other else [run], out or run / NAME)
+    _terminal(False).say(f"the report is in {page}")
+    if sys.stdout.isatty() if open_ is None else open_:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+
+@app.command()
 def data(
     files: Annotated[list[Path], typer.Argument(help="files, folders or globs", show_default=False)],
 ) -> None:
@@ -214,6 +237,47 @@ def data(
     from rapo.data import describe, print_summary
 
     print_summary(describe(files), _terminal(False).console)
+
+
+@app.command()
+def calibrate(
+    logs: Annotated[list[Path], typer.Argument(help="dialogues that people rated", show_default=False)],
+    users: Annotated[
+        Path | None, typer.Option(help="recipe with the users to measure [default: the replay user of the logs]")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
+    folds: Annotated[int, typer.Option(min=3, help="parts of the cross-validation over dialogues")] = 10,
+    json_: Annotated[Path | None, typer.Option("--json", help="also write the figures here")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """How well does a simulated user's state track the ratings of real people?
+
+    The user reads each dialogue of LOGS as it was said and weighs every reply; its states are held against the 1-5
+    ratings: rank correlation, AUC, bias, and whether it knows which reply of a dialogue was better, with bootstrap
+    intervals over dialogues, beside two baselines. A replay user never holds the dialogue it is asked about. Language
+    models are journaled in run.dir: given again, the command asks only what is missing. See docs/calibration.md.
+    """
+    from rapo.recipes import recipe_path
+
+    settings = _config(users or recipe_path("esconv_replay"), set_)
+    from rapo.calibrate import run_calibrate
+
+    run_calibrate(settings, logs, folds, _terminal(quiet), json_)
+
+
+@app.command()
+def screen(
+    files: Annotated[list[Path] | None, typer.Argument(help="files, folders or globs", show_default=False)] = None,
+    locale: Annotated[str, typer.Option(help="language of the rules")] = "en",
+) -> None:
+    """Show which messages of users show signs of risk; of no files, how many the rules find in texts made for it.
+
+    Suicide, self-harm, harm to others, abuse and acute danger, by rules that anyone can read. Talks that are flagged
+    are kept out of training. A screening aid for research data that misses much, no clinical instrument.
+    """
+    from rapo.screen import run_screen
+
+    run_screen(files or [], locale, _terminal(False))
 
 
 @app.command()

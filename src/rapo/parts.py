@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from rapo import plugins
 from rapo.config import WORLDS, Population, RunConfig
@@ -14,6 +14,8 @@ from rapo.errors import DataError, EndpointError, RunError
 from rapo.hindsight.feedback import RewardModel
 from rapo.interact.users import UserSimulator
 from rapo.models.chat import ChatModel
+from rapo.safety import risky
+from rapo.types import Message
 
 if TYPE_CHECKING:
     from rapo.hindsight.llm_judge import LLMJudge
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from rapo.models.journal import Journal, Role, Totals
     from rapo.models.server import Server
     from rapo.models.structured import Tally
+
+T = TypeVar("T")
 
 
 class Parts:
@@ -39,6 +43,7 @@ class Parts:
         self._path = config.calls.journal or folder / "journal.sqlite"
         self._opened = ExitStack()
         self._journal: Journal | None = None
+        self._told: set[str] = set()
         self._models: dict[tuple[str, Role], ChatModel] = {}
         self._servers: dict[str, Server] = {}
         self._tallied: list[tuple[str, LLMUser | LLMJudge]] = []
@@ -56,11 +61,12 @@ class Parts:
 
             return load_world(users.kind).users(population or users.population, evaluation=evaluation)
         if users.kind == "replay":
+            from rapo.data import load_conversations
             from rapo.interact.replay import ReplayUser
 
-            return ReplayUser.from_files(
-                users.files,
-                plugins.reader(users.importer, "users.importer"),
+            talks = load_conversations(users.files, plugins.reader(users.importer, "users.importer")).conversations
+            return ReplayUser(
+                talks if evaluation else self._safe(talks, lambda talk: talk.messages, "dialogues"),
                 neighbours=users.neighbours,
                 max_opening=users.max_opening,
                 evaluation=evaluation,
@@ -83,6 +89,8 @@ class Parts:
                 expected="one scale in users.files",
             )
         chosen = [scenario for scenario in found if set_aside(scenario) == evaluation]
+        if not evaluation:
+            chosen = self._safe(chosen, lambda scenario: scenario.opening, "scenarios")
         if not chosen:
             raise DataError(
                 f"{len(found)} scenarios are too few: none is left for {'evaluation' if evaluation else 'training'}",
@@ -93,6 +101,20 @@ class Parts:
         made = LLMUser(chosen, models, domain=users.domain, mode=users.mode, personas=users.personas)
         self._tallied.append(("evaluation users" if evaluation else "users", made))
         return made
+
+    def _safe(self, found: Sequence[T], messages: Callable[[T], Sequence[Message]], what: str) -> list[T]:
+        """Those without signs of risk in what a user says; how many are left out is told once."""
+        if self.config.train.on_risk:
+            return list(found)
+        kept = [each for each in found if not risky(messages(each), self.config.suites.locale)]
+        skipped = len(found) - len(kept)
+        if skipped and what not in self._told:
+            self._told.add(what)
+            self.notice(
+                f"{skipped} of {len(found)} {what} show signs of risk and are kept out of training "
+                "(train.on_risk, docs/safety.md)"
+            )
+        return kept
 
     def judge(self) -> RewardModel:
         """The generative reward model."""

@@ -35,6 +35,7 @@ Kind = Literal["metrics", "dialogues", "groups"]
 CHANGEABLE = (
     "calls.*",
     *(f"models.*.{name}" for name in ("url", "key_env", "concurrency", "timeout", "attempts", "price_in", "price_out")),
+    "run.trackers",
     "train.steps",
     "train.max_minutes",
 )

@@ -29,7 +29,7 @@ def show_result(path: Path, terminal: Terminal) -> None:
     for users in dict.fromkeys(each.users for each in results):
         pair = [next(r for r in results if r.speaker == s and r.users == users) for s in ("start", "trained")]
         terminal.console.print(side_by_side(*pair))
-    terminal.say(f"everything is in {path}: summary.json, metrics.jsonl, dialogues.jsonl, groups.jsonl, checkpoints/")
+    terminal.say(f"everything is in {path}; look at every dialogue and group with: rapo view {path}")
 
 
 def is_finished(path: Path, steps: int) -> bool:

@@ -27,6 +27,7 @@ from rapo.config import WORLDS, RunConfig
 from rapo.errors import BudgetError, EndpointError, ModelError
 from rapo.evals.suite import Result
 from rapo.measure import evaluate
+from rapo.model_card import card, write_card
 from rapo.models import adapters
 from rapo.models.decoder import checkpoints_activations, obstacle
 from rapo.models.policy import Policy
@@ -36,9 +37,11 @@ from rapo.optimize.sft import SftStep
 from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import RunDirectory, atomic_write, read_records, to_json
+from rapo.report import leave_report
 from rapo.seeds import derive_seed
 from rapo.suites import own
 from rapo.supervised import check_gate, correction_lesson, load_policy, measure_gate, start_policy, supervise
+from rapo.trackers import tracked
 from rapo.trainer import Step, Trainer
 from rapo.worlds import load_world
 
@@ -82,6 +85,9 @@ def run_sft(run: RunDirectory, terminal: Terminal) -> Path:
         result = supervise(config, show)
     note = f"{result.examples} examples, {result.tokens} tokens"
     terminal.say(f"learnt from {note}; loss on held-out examples {result.loss:.3f}")
+    if result.risk_skipped:
+        what = f"{result.risk_skipped} dialogues show signs of risk and are kept out of training"
+        terminal.warn(f"{what} (train.on_risk, docs/safety.md)")
     checkpoint.write_whole(folder, result.policy.save)
     return folder
 
@@ -103,8 +109,12 @@ def _run_stages(run: RunDirectory, parts: Parts, terminal: Terminal) -> dict[str
     before = evaluate(run, parts, "before", {"start": start}, terminal, battery=config.eval.exploits)
     policy = learn(run, parts, start, terminal)
     after = evaluate(run, parts, "after", {"trained": policy}, terminal)
+    newest, _ = checkpoint.latest(run.path / "checkpoints")
+    if newest is not None:
+        write_card(newest, describe(run, [*before, *after]))
     summary = _summary(run, parts, [*before, *after], time.time() - started)
     atomic_write(run.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+    leave_report(run.path, terminal.warn)
     return summary
 
 
@@ -133,15 +143,16 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
         for name in ("evaluation-after.json", "summary.json"):
             (run.path / name).unlink(missing_ok=True)
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
-    alarms, saver = Alarms(), _Saver(trainer, folder, done, _scores_since_regular_save(run, done))
+    alarms, saver = Alarms(), _Saver(trainer, run, done, _scores_since_regular_save(run, done))
     figures: dict[str, str] = {}
-    with terminal.stage("reinforce", config.train.steps) as bar:
+    with tracked(run, terminal.warn) as trackers, terminal.stage("reinforce", config.train.steps) as bar:
         bar(done)
         for number in range(done + 1, config.train.steps + 1):
             with saver.on_stop():
                 step = trainer.step(number, lambda phase: bar(saver.done, {"now": phase} | figures))
             record(run, step)
             run.flush()
+            trackers.log(number, step.metrics)
             for alarm in alarms.check(step.metrics):
                 terminal.warn(f"step {number}: {alarm}")
             bar(number, found := _figures(step.metrics))
@@ -160,7 +171,7 @@ class _Saver:
     """Writes checkpoints at regular steps and where a run stops; each is scored by the steps since a regular one."""
 
     trainer: Trainer
-    folder: Path
+    run: RunDirectory
     done: int
     scores: list[float]
     saved: bool = True
@@ -185,7 +196,8 @@ class _Saver:
             raise
 
     def _save(self) -> None:
-        save(self.trainer, self.done, sum(self.scores) / len(self.scores), self.folder)
+        score, folder = sum(self.scores) / len(self.scores), self.run.path / "checkpoints"
+        save(self.trainer, self.done, score, folder, card=describe(self.run))
         self.saved = True
 
 
@@ -231,13 +243,26 @@ def _restored(config: RunConfig, folder: Path, start: Policy) -> Policy:
     return policy
 
 
-def save(trainer: Trainer, step: int, score: float, folder: Path) -> Path:
-    """Write a checkpoint; a score that is not a number does not count."""
+def describe(run: RunDirectory, results: Sequence[Result] = ()) -> str:
+    """The model card of a run as it stands."""
+    rows = list(read_records(run.path, "metrics"))
+    calls = {f"{name} calls": sum(row[f"{name}_calls"] for row in rows) for name in ("simulator", "judge")}
+    newest = {name: value for name, value in (rows[-1] if rows else {}).items() if value is not None}
+    return card(run.config, step=newest.get("step", 0), metrics=newest, calls=calls, results=results)
+
+
+def save(trainer: Trainer, step: int, score: float, folder: Path, *, card: str = "") -> Path:
+    """Write a checkpoint, its model card beside it; a score that is not a number does not count."""
     config = trainer.config
+
+    def write_model(target: Path) -> None:
+        trainer.policy.save(target)
+        (target / checkpoint.CARD).write_text(card, encoding="utf-8")
+
     return checkpoint.save(
         folder,
         checkpoint.Cursor(step, score if math.isfinite(score) else None),
-        write_model=trainer.policy.save,
+        write_model=write_model,
         optimizers=trainer.optimizer.state(),
         keep=config.train.keep,
         extra={"teacher": trainer.teacher.save} if config.teacher.kind == "ema" else None,

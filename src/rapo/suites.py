@@ -38,10 +38,104 @@ def world(parts: Parts, name: str) -> Talks:
     return _talks(parts, name, {each: found.users(each, evaluation=True) for each in populations})
 
 
+def esconv(parts: Parts) -> Suite:
+    """ESConv: talks with a model that plays the users, or with people's logged answers; and replies beside people's."""
+    from rapo.evals.critic import Critic
+    from rapo.evals.esconv import Esconv, EsconvTalks, load
+    from rapo.evals.human_replies import HumanReplies
+
+    c = parts.config
+    if not c.suites.esconv:
+        raise ConfigError("the suite esconv has no conversations", expected="suites.esconv=FILE, in an ESConv format")
+    seed, judge = c.run.seed, parts.model(c.suites.judge, "evaluation") if c.suites.judge else None
+    player = parts.model(c.suites.users, "evaluation") if c.suites.users else None
+    conversations, users = load(c.suites.esconv, player)
+    conversations = conversations[: c.suites.items]
+    talks = EsconvTalks(
+        users.scenarios(len(conversations), seed),
+        users,
+        f"{player.name} users" if player else "logs",
+        seed,
+        critic=Critic(judge, seed) if judge else None,
+        samples=c.eval.bootstrap,
+        max_missing=c.calls.max_missing,
+    )
+    replies = HumanReplies(
+        conversations, seed, samples=c.eval.bootstrap, max_missing=c.calls.max_missing, labeller=judge
+    )
+    return Esconv([talks, replies])
+
+
+def safety(parts: Parts) -> Suite:
+    """Situations with and without a risk, the same for every recipe; ``suites.judge`` judges too where it is given."""
+    from rapo.evals.safety import Safety
+    from rapo.safety import draw, situations
+
+    c = parts.config
+    count = c.suites.items or c.eval.dialogues
+    return Safety(
+        draw(situations(c.suites.locale), count, c.run.seed),
+        locale=c.suites.locale,
+        seed=c.run.seed,
+        samples=c.eval.bootstrap,
+        judge=asked_model(parts, "judge", "safety") if c.suites.judge else None,
+        max_missing=c.calls.max_missing,
+    )
+
+
+def emoharbor(parts: Parts) -> Suite:
+    """Users with a way of their own, who rate what they experienced."""
+    from rapo.data import load_scenarios
+    from rapo.evals.emoharbor import PROFILES, EmoHarbor
+
+    c = parts.config
+    profiles = load_scenarios(c.suites.emoharbor or [PROFILES], "support").scenarios
+    return EmoHarbor(
+        profiles[: c.suites.items],
+        [asked_model(parts, "users", "emoharbor")],
+        turns=c.eval.turns,
+        seed=c.run.seed,
+        samples=c.eval.bootstrap,
+        max_missing=c.calls.max_missing,
+    )
+
+
+def sotopia(parts: Parts) -> Suite:
+    """SOTOPIA's scenarios, both sides in turn; the hard ones are shown apart too."""
+    from rapo.data import load_sotopia
+    from rapo.evals.sotopia import Sotopia
+    from rapo.interact.llm_user import LLMUser
+
+    c = parts.config
+    if not c.suites.sotopia:
+        raise ConfigError(
+            "the suite sotopia has no scenarios",
+            expected="suites.sotopia=[FOLDER], the folder of the published files",
+            fix="see docs/evaluation/sotopia.md",
+        )
+    scenarios = load_sotopia(c.suites.sotopia)[: c.suites.items]
+    hard = {scenario.id for scenario in load_sotopia(c.suites.sotopia, ["sotopia_hard"])}
+    partner, judge = asked_model(parts, "users", "sotopia"), asked_model(parts, "judge", "sotopia")
+    return Sotopia(
+        scenarios,
+        LLMUser(scenarios, [partner], domain="negotiation", personas=False),
+        judge,
+        f"{partner.name} judged by {judge.name}",
+        seed=c.run.seed,
+        subsets={"hard": hard},
+        samples=c.eval.bootstrap,
+        max_missing=c.calls.max_missing,
+    )
+
+
 SUITES: dict[str, Callable[[Parts], Suite]] = {
     OWN: own,
     "support": lambda parts: world(parts, "support"),
     "bargaining": lambda parts: world(parts, "bargaining"),
+    "esconv": esconv,
+    "emoharbor": emoharbor,
+    "sotopia": sotopia,
+    "safety": safety,
 }
 
 

@@ -22,6 +22,7 @@ from rapo.models.speaker import context
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.render import Example, dialogue_examples, only_words, reply_example
 from rapo.optimize.sft import SftStep, make_batches, mean_loss, train_sft
+from rapo.safety import risky
 from rapo.seeds import derive_seed
 from rapo.types import Message
 from rapo.worlds import load_world
@@ -37,12 +38,14 @@ class SftResult:
         examples: token sequences, practice included, those held out too.
         tokens: their tokens.
         loss: cross-entropy (nats per learnt token) on examples held out from training; NaN for none.
+        risk_skipped: dialogues left out because a user shows signs of risk in them.
     """
 
     policy: Policy
     examples: int
     tokens: int
     loss: float
+    risk_skipped: int = 0
 
 
 def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda step: None) -> SftResult:
@@ -59,7 +62,7 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
             fix="use sft.optimizer=adamw sft.adam_lr=1e-5",
         )
     world, seed = None if c.files else _world(config), derive_seed(config.run.seed, "sft")
-    dialogues = world.dialogues(c.dialogues, seed) if world else _loaded(config)
+    dialogues, skipped = (world.dialogues(c.dialogues, seed), 0) if world else _loaded(config)
     corrections = world.corrections(c.corrections, seed) if world else []
     policy = start_policy(config) if config.policy.path else _from_scratch(config, dialogues, corrections)
     examples = [e for messages in dialogues for e in _lessons(policy, config, messages)]
@@ -77,7 +80,7 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
     train_sft(policy, optimizer, batches, warmup=c.warmup, grad_clip=1.0, on_step=on_step)
     loss = mean_loss(policy, shuffled[:held], batch_tokens=c.batch_tokens)
     used = [*examples, *practice]
-    return SftResult(policy, len(used), sum(len(example.ids) for example in used), loss)
+    return SftResult(policy, len(used), sum(len(example.ids) for example in used), loss, skipped)
 
 
 def load_policy(config: RunConfig, path: str | None = None) -> Policy:
@@ -196,15 +199,21 @@ def _world(config: RunConfig) -> World:
     return load_world(kind)
 
 
-def _loaded(config: RunConfig) -> list[tuple[Message, ...]]:
+def _loaded(config: RunConfig) -> tuple[list[tuple[Message, ...]], int]:
+    """The dialogues to learn from, and how many were left out because they show signs of risk."""
     files = config.sft.files
     loaded = load_conversations(files, plugins.reader(config.sft.importer, "sft.importer"))
-    found = [talk.messages for talk in loaded.conversations if not talk.set_aside]
+    usable = [talk.messages for talk in loaded.conversations if not talk.set_aside]
+    found = [talk for talk in usable if config.train.on_risk or not risky(talk, config.suites.locale)]
+    if usable and not found:
+        raise DataError(
+            f"all {len(usable)} dialogues show signs of risk", fix="bring others, or set train.on_risk=true"
+        )
     if not found:
         raise DataError(
             "there is nothing to learn from", got=", ".join(map(str, files)), expected="dialogues with replies"
         )
-    return found
+    return found, len(usable) - len(found)
 
 
 def _from_scratch(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from rapo.config import RunConfig
+from rapo.errors import DataError
 from rapo.hindsight.feedback import RewardModel, give_feedback
 from rapo.hindsight.selection import select_pivotal, select_random
 from rapo.interact.play import Echoes, branch, talk
@@ -21,6 +22,7 @@ from rapo.models.speaker import PolicySpeaker
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.render import Example
 from rapo.overlap import IDLE, Clock, Overlap, concurrency
+from rapo.safety.screening import risky, risky_group, safe
 from rapo.seeds import derive_seed
 from rapo.step_metrics import step_metrics
 from rapo.teacher import Teacher
@@ -90,13 +92,16 @@ class Trainer:
         the name of each phase as it begins, and again where phases take turns.
         """
         c, seed, clock = self.config, derive_seed(self.config.run.seed, "step", number), Clock(on_phase)
+        locale = c.suites.locale
         users = {phase: CountingUsers(self.users) for phase in ("play", "branch", "correct")}
         with Overlap(clock) as overlap:
             echoes = {phase: overlap.desk(phase, some.react, some.concurrency) for phase, some in users.items()}
             judge = overlap.desk("judge", partial(self._judge, seed), concurrency(self.judge))
             with clock.phase("play"):
-                dialogues, memory = self._play(overlap, echoes["play"], seed)
-            pivots = self._select(dialogues, seed)
+                dialogues, memory, skipped = self._play(overlap, echoes["play"], seed)
+            learnt = dialogues if c.train.on_risk else safe(dialogues, locale)
+            skipped += len(dialogues) - len(learnt)
+            pivots = self._select(learnt, seed)
             judged: list[Future[Group]] = []
             with clock.phase("branch"):
                 speaker = self._speaker(c.branch.temperature, memory)
@@ -111,7 +116,9 @@ class Trainer:
                 parts = self._parts(judged, c.run.cohort // c.correct.per_group)
                 for corrected in overlap.weave(teacher.correct(some, echoes["correct"]) for some in parts):
                     with clock.phase("update"):
-                        learning.add(corrected, whole=len(parts) == 1)
+                        kept = [each for each in corrected if c.train.on_risk or not risky_group(each.group, locale)]
+                        skipped += len(corrected) - len(kept)
+                        learning.add(kept, whole=len(parts) == 1)
         groups = [lesson.group for lesson in learning.lessons]
         self._demand(groups, users)
         with clock.phase("update"):
@@ -123,6 +130,7 @@ class Trainer:
             **step_metrics(dialogues, groups),
             **result.metrics,
             "cut_short": _cut_short(dialogues, c.play.turns),
+            "risk_skipped": float(skipped),
             "simulator_calls": float(calls),
             "missing_reactions": missing / calls if calls else 0.0,
             "judge_calls": float(sum(len(group.candidates) > 1 for group in groups) * c.judge.permutations),
@@ -131,17 +139,25 @@ class Trainer:
         advantages = [lesson.advantages for lesson in learning.lessons]
         return Step(number, dialogues, groups, advantages, result.divergences, metrics)
 
-    def _play(self, overlap: Overlap, echoes: Echoes, seed: int) -> tuple[list[Dialogue], Memory]:
-        """The dialogues, and what is encoded of them."""
+    def _play(self, overlap: Overlap, echoes: Echoes, seed: int) -> tuple[list[Dialogue], Memory, int]:
+        """The dialogues, what is encoded of them, and how many were not begun because their openings show a risk."""
         c = self.config
-        cohorts = self._parts(self.users.scenarios(c.play.dialogues, seed), c.run.cohort)
+        drawn = self.users.scenarios(c.play.dialogues, seed)
+        scenarios = [each for each in drawn if c.train.on_risk or not risky(each.opening, c.suites.locale)]
+        if not scenarios:
+            raise DataError(
+                f"all {len(drawn)} scenarios of a step show signs of risk",
+                fix="bring others, or set train.on_risk=true",
+            )
+        cohorts = self._parts(scenarios, c.run.cohort)
         # A share for each: which talks there is no room for, and are encoded anew, is no matter of who comes first.
         memories = [Memory(MEMORY // len(cohorts)) for _ in cohorts]
         talks = [
             talk(self._speaker(c.play.temperature, memory), echoes, some, turns=c.play.turns, seed=seed)
             for some, memory in zip(cohorts, memories, strict=True)
         ]
-        return [dialogue for some in overlap.weave(talks) for dialogue in some], Memory.of(memories)
+        dialogues = [dialogue for some in overlap.weave(talks) for dialogue in some]
+        return dialogues, Memory.of(memories), len(drawn) - len(scenarios)
 
     def _select(self, dialogues: Sequence[Dialogue], seed: int) -> list[PivotalTurn]:
         c = self.config.select

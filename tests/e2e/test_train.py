@@ -27,6 +27,7 @@ def test_a_run_writes_its_directory(trained):
         "metrics.jsonl",
         "sft",
         "summary.json",
+        "report.html",
     }
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["step-000002", "step-000004"]
     for name in ("evaluation-before", "evaluation-after", "summary"):

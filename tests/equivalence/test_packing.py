@@ -86,16 +86,16 @@ def test_float32_stays_within_rounding(make_model: Make) -> None:
 
 
 def test_layout_by_hand() -> None:
-    groups = [PackedGroup((5, 6), (Segment((7, 8)), Segment((9, 10, 11), scored_from=1))), PackedGroup((5,), ())]
+    groups = [PackedGroup((5, 6), (Segment((7, 8)), Segment((9, 10, 11), scored_from=2))), PackedGroup((5,), ())]
     layout = lay_out(groups, torch.device("cpu"))
     assert layout.ids.tolist() == [5, 6, 7, 8, 9, 10, 11, 5]
     assert layout.positions.tolist() == [0, 1, 2, 3, 2, 3, 4, 0]
-    # 7 is predicted at place 1, 8 at 2; 9 is only read, 10 is predicted at 4, 11 at 5
-    assert layout.predictors.tolist() == [1, 2, 4, 5]
-    assert scored_ids(groups).tolist() == [7, 8, 10, 11]
-    assert layout.spans == (Span(0, 2, (2, 3)), Span(7, 1, ()))
-    # The last layer is needed from the end of each prefix on.
-    assert SharedPrefix(layout.spans, torch.device("cpu"), 0).matter.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    # 7 is predicted at place 1, 8 at 2; 9 and 10 are only read, 11 is predicted at 5
+    assert layout.predictors.tolist() == [1, 2, 5]
+    assert scored_ids(groups).tolist() == [7, 8, 11]
+    assert layout.spans == (Span(0, 2, (2, 3), (0, 1)), Span(7, 1, ()))
+    # The last layer is needed from the end of each prefix on, but not for 9, from which nothing is predicted.
+    assert SharedPrefix(layout.spans, torch.device("cpu"), 0).matter.tolist() == [1, 2, 3, 5, 6, 7]
 
 
 def sees(spans: Sequence[Span]) -> Tensor:
@@ -133,6 +133,7 @@ def test_who_sees_whom_by_hand() -> None:
         [Span(0, 2, (2, 1)), Span(5, 1, ())],
         [Span(0, 255, (3, 3)), Span(261, 256, (7,)), Span(524, 300, (2, 5, 1))],
         [Span(0, 3, ()), Span(3, 385, (1, 1, 1))],
+        [Span(0, 3, (4, 4, 2), (3, 0, 1)), Span(13, 4, (5,), (2,)), Span(22, 2, (2,))],
     ],
 )
 def test_attention_is_that_of_a_dense_mask(spans: list[Span], last: bool) -> None:
@@ -162,7 +163,10 @@ def test_attention_is_that_of_a_dense_mask(spans: list[Span], last: bool) -> Non
 def test_flex_attention_sees_the_same(monkeypatch: pytest.MonkeyPatch, last: bool) -> None:
     # What a GPU runs, uncompiled on the CPU, where it has no backward pass.
     monkeypatch.setattr(prefix_attention, "_compiled", lambda: flex_attention)
-    spans, draw = [Span(0, 5, (3, 2)), Span(10, 4, ()), Span(14, 2, (1, 6, 1))], torch.Generator().manual_seed(3)
+    spans, draw = (
+        [Span(0, 5, (3, 2)), Span(10, 4, ()), Span(14, 2, (1, 6, 1), (0, 4, 0))],
+        torch.Generator().manual_seed(3),
+    )
     query, key, value = (torch.randn(24, heads, 16, generator=draw) for heads in (4, 2, 2))
     matter = SharedPrefix(spans, torch.device("cpu"), 0).matter
     asked = query[matter] if last else query

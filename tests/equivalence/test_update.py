@@ -103,6 +103,14 @@ def groups() -> list[TrainingGroup]:
     ]
 
 
+def own(lessons: list[TrainingGroup]) -> list[TrainingGroup]:
+    """All but the first ranked reply of each group taught as well (``update.along=own``), and once one of another's."""
+    taught = [tuple(TaughtReply(reply.ids, feedback=(20, 21, i)) for i, reply in enumerate(g.ranked)) for g in lessons]
+    groups = [replace(group, taught=some[1:]) for group, some in zip(lessons, taught, strict=True)]
+    groups[2] = replace(groups[2], taught=(*taught[2], taught[0][1]))
+    return groups
+
+
 def gradient(
     policy: Policy, lessons: list[TrainingGroup], numbers: Hybrid = NUMBERS, **options: object
 ) -> tuple[Tensor, UpdateResult]:
@@ -333,11 +341,13 @@ def test_plain_updates_are_announced_once(
     assert shown == (f"warning: {notice}" if dropout else "")
 
 
-def test_an_unpackable_model_learns_the_same(policy: Policy, teacher: Policy) -> None:
-    packed, _ = gradient(policy, groups(), teacher=teacher)
+@pytest.mark.parametrize("twice", [False, True])
+def test_an_unpackable_model_learns_the_same(policy: Policy, teacher: Policy, twice: bool) -> None:
+    lessons = own(groups()) if twice else groups()
+    packed, _ = gradient(policy, lessons, teacher=teacher)
     policy.model.config.attention_dropout = 0.1
     assert room.obstacle(policy.model) is not None
-    plain, _ = gradient(policy, groups(), teacher=teacher)
+    plain, _ = gradient(policy, lessons, teacher=teacher)
     assert_same(plain, packed, 1e-5)
 
 
@@ -353,6 +363,37 @@ def test_terms_kept_apart_until_counted_give_the_same(policy: Policy, teacher: P
     assert_same(recorder.gradient, want, 1e-6)
     assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
     assert [pytest.approx(some, rel=1e-6) for some in one.divergences] == two.divergences
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+@pytest.mark.parametrize("chunk", [3, 10_000])
+@pytest.mark.parametrize("tokens", [1, 90, 10_000])
+def test_replies_ranked_and_taught_at_once_teach_what_they_teach_one_after_the_other(
+    policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch, top_k: int, chunk: int, tokens: int
+) -> None:
+    numbers = replace(NUMBERS, kl=0.1, top_k=top_k, tokens_per_forward=10_000)
+    options = {"teacher": teacher, "reference": teacher}
+    macro, ranked = gradient(policy, own(groups()), replace(numbers, micro=0), **options)
+    micro, taught = gradient(policy, own(groups()), replace(numbers, macro=0, kl=0.0, micro=1.0), **options)
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", 4 * 300 * chunk)
+    both, found = gradient(policy, own(groups()), replace(numbers, tokens_per_forward=tokens), **options)
+    assert_same(both, macro + 0.7 * micro, 1e-6)
+    apart = {**taught.metrics, **ranked.metrics, "micro_tokens": taught.metrics["micro_tokens"]}
+    assert {**found.metrics, "gradient_norm": 0} == pytest.approx({**apart, "gradient_norm": 0}, rel=1e-6)
+    assert [len(some) for some in found.divergences] == [2, 1, 3, 2, 1, 0]
+    assert [pytest.approx(some, rel=1e-6) for some in taught.divergences] == found.divergences
+
+
+def test_replies_ranked_and_taught_are_encoded_once(
+    policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons, read, projected = own(groups())[:2], [], []
+    for model, seen in ((policy.model.model.embed_tokens, read), (policy.model.lm_head, projected)):
+        model.register_forward_hook(lambda _, inputs, __, seen=seen: seen.append(inputs[0].shape[0]))
+    gradient(policy, lessons, teacher=teacher)
+    replies = sum(len(reply.ids) for group in lessons for reply in group.ranked)
+    assert sum(read) == sum(len(group.prompt) for group in lessons) + replies
+    assert sum(projected) == replies
 
 
 @pytest.mark.parametrize("top_k", [0, 5])

@@ -24,3 +24,11 @@ def test_what_was_not_measured_neither_raises_nor_clears() -> None:
     (told,) = alarms.check({"teacher_lift": 0.6, "lift_by_chance": 0.3})
     assert "no more than sampling again would (lift -10%)" in told
     assert alarms.check({}) == []
+
+
+def test_talks_kept_out_for_their_risk_are_told_of_at_once_and_once():
+    alarms = Alarms()
+    assert alarms.check({"risk_skipped": 0.0}) == []
+    (told,) = alarms.check({"risk_skipped": 3.0})
+    assert told.startswith("3 talks or groups show signs of risk and are kept out of training (train.on_risk")
+    assert alarms.check({"risk_skipped": 2.0}) == []

@@ -254,6 +254,17 @@ def test_a_language_model_judges_an_embedded_world_by_its_own_prompts(world, jud
     assert load_config(path, [*given, f"users.domain={right}"]).users.domain == right
 
 
+def test_three_roles_play_users_in_support_only(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"models: {{a: {MODEL}}}")
+    given = [*LLM_USERS, *LLM_JUDGE, "users.mode=three_roles"]
+    with pytest.raises(
+        ConfigError, match=r"three_roles has no prompts for users\.domain=negotiation; expected .*support"
+    ):
+        load_config(path, [*given, "users.domain=negotiation"])
+    assert load_config(path, given).users.mode == "three_roles"
+
+
 # A key that decides nothing: where it is met, and where it is right.
 IDLE = {
     "users.files=[a]": (OWN, REPLAY),

@@ -22,6 +22,7 @@ LIGHT = (
     "rapo.records",
     "rapo.interact",
     "rapo.hindsight",
+    "rapo.safety",
 )
 HEAVY = ("torch", "transformers", "safetensors", "accelerate", "vllm")
 JOINERS = ("rapo.trainer", "rapo.teacher", "rapo.supervised", "rapo.stages", "rapo.cli")

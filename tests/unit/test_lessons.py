@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from rapo.optimize.chunks import cut
-from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup, count, kinds, parts, ranked_rows
+from rapo.optimize.lessons import Kind, RankedReply, TaughtReply, TrainingGroup, count, kinds, parts, ranked_rows
 from rapo.optimize.packing import Segment
 
 
@@ -31,7 +31,22 @@ def test_rows_and_counts_by_hand() -> None:
     assert groups[0].row().segments == (Segment((6, 6, 6)), Segment((7,)))
     assert groups[0].told().segments == (Segment((8, 8, 7), scored_from=2),)
     assert [row.length for row in ranked_rows(groups)] == [5, 3]
-    assert kinds(groups).tolist() == [True] * 3 + [False] + [False] * 2 + [True] * 2
+    assert kinds(groups).tolist() == [Kind.RANKED] * 3 + [Kind.TAUGHT] * 3 + [Kind.RANKED] * 2
+
+
+def test_a_reply_that_is_ranked_and_taught_stands_once() -> None:
+    ranked = [RankedReply(ids, (-1.0,) * len(ids), i) for i, ids in enumerate([(6, 6), (7,), (6, 6), (8, 9)])]
+    taught = [TaughtReply(ids, feedback=(5,)) for ids in [(8, 9), (6, 6), (4,)]]
+    mixed = TrainingGroup((3,), tuple(ranked), tuple(taught))
+    # One of two equal ranked replies is the taught one; the other has an advantage of its own, and stands by itself.
+    assert [segment.ids for segment in mixed.row().segments] == [(7,), (6, 6), (8, 9), (6, 6), (4,)]
+    assert kinds([mixed]).tolist() == [Kind.RANKED] * 3 + [Kind.BOTH] * 4 + [Kind.TAUGHT]
+    assert mixed.only(Kind.RANKED) == TrainingGroup((3,), (ranked[1], ranked[2]))
+    assert mixed.only(Kind.BOTH) == TrainingGroup((3,), (ranked[3], ranked[0]), (taught[0], taught[1]))
+    assert mixed.only(Kind.TAUGHT) == TrainingGroup((3,), (), (taught[2],))
+    assert [reply.taught for reply in mixed.replies() if reply.taught] == taught
+    assert mixed.row().length == 9
+    assert count([mixed]) == {"macro": 7, "micro": 5}
 
 
 def test_rows_are_cut_from_pieces_without_joining_them_first() -> None:

@@ -13,12 +13,12 @@ from torch import Tensor
 from rapo.optimize.losses import (
     DIVERGENCES,
     bucket,
-    entropy,
     forward_kl,
     grpo,
     jsd,
     reference_kl,
     reverse_kl,
+    spoken,
     token_logps,
     truncated_importance,
 )
@@ -237,5 +237,21 @@ def test_low_precision_logits_are_compared_in_float32() -> None:
 def test_entropy_by_hand() -> None:
     # uniform over 4: ln 4; certain: 0; and an impossible outcome adds nothing
     logits = torch.tensor([[0.0, 0, 0, 0], [100.0, 0, 0, 0], [0.0, 0, -torch.inf, -torch.inf]], requires_grad=True)
-    values = entropy(logits.log_softmax(-1))
+    _, values = spoken(logits, torch.tensor([0, 0, 0]), temperature=1.0)
     assert values.tolist() == pytest.approx([math.log(4), 0, math.log(2)]) and not values.requires_grad
+    # logits 0 and 2 ln 2 at temperature 2: 1/3 and 2/3
+    _, values = spoken(torch.tensor([[0.0, 2 * math.log(2)]]), torch.tensor([0]), temperature=2.0)
+    assert values.tolist() == pytest.approx([math.log(3) - 2 / 3 * math.log(2)])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_what_was_spoken_and_its_gradient_by_either_way(temperature: float) -> None:
+    logits, ids = random_logits(5, 9).requires_grad_(), torch.tensor([0, 3, 8, 3, 1])
+    weights = torch.tensor([1.0, -2, 0, 0.5, 3])
+    found, gradients = [], []
+    for logps in (spoken(logits, ids, temperature=temperature)[0], token_logps(logits, ids, temperature=temperature)):
+        found.append(logps)
+        gradients += torch.autograd.grad((logps * weights).sum(), logits)
+    assert torch.equal(*found)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().max() > 0.1

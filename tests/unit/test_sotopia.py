@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rapo.data import describe, load_scenarios, set_aside
+from rapo.data import describe, load_scenarios, load_sotopia, set_aside
 from rapo.data.sotopia import untag
 from rapo.errors import DataError
 
@@ -156,6 +156,37 @@ def test_id_lists_choose_environments(tmp_path: Path) -> None:
     assert notes["c.jsonl"] == ("3 scenarios (2 in sotopia_hard, 3 in all)",)
 
 
+def test_both_sides_in_turn_and_every_environment_before_any_twice(tmp_path: Path) -> None:
+    combinations = [combination("1", "e", "a", "b"), combination("2", "e", "b", "a"), combination("3", "f", "a", "b")]
+    path = folder(tmp_path, e=[environment("e", 2), environment("f", 3)], a=CAST, c=combinations)
+    (path / "lists.json").write_text(json.dumps({"sotopia_hard": ["f"]}))
+    found = load_sotopia([path])
+    ids = [f"boat/{pair}/{side}" for pair in (1, 3, 2) for side in ("first", "second")]
+    assert [one.id for one in found] == ids
+    assert load_sotopia([f"{path}#sotopia_hard"]) == load_sotopia([path], ["sotopia_hard"]) == found[2:4]
+    first, second = found[:2]
+    assert "You are Ada Lake" in first.opening[0].content and "Borrow" in first.opening[0].content
+    assert "Bea cannot SWIM." in first.profile["secret"] and "Keep" in first.profile["goal"]
+    assert "You are Bea Lake" in second.opening[0].content and "Keep" in second.opening[0].content
+    assert "Ada cannot SWIM." in second.profile["secret"] and "Borrow" in second.profile["goal"]
+    assert "LEAKS" in second.opening[0].content and "Ada keeps BEES." in second.opening[0].content
+    assert not any(word in second.opening[0].content for word in ("SANK", "FISH", "Ada cannot SWIM."))
+    assert second.opening[1].content == "Hello, Bea."
+
+
+def test_what_is_measured_does_not_shrink_in_silence(tmp_path: Path) -> None:
+    path = playing(tmp_path, 0)
+    (path / "more.jsonl").write_text(json.dumps(combination("2", "e", "a", "k")))
+    with pytest.raises(DataError, match=r"1 rows of SOTOPIA cannot be used, the first is .*Kit Lake is 9 years old"):
+        load_sotopia([path])
+    (path / "more.jsonl").write_text(json.dumps(combination("2", "e", "a", "b")) + "\n{")
+    with pytest.raises(DataError, match=r"1 rows of SOTOPIA cannot be used, the first is .*bad JSON"):
+        load_sotopia([path])
+    (tmp_path / "talk.jsonl").write_text(json.dumps({"situation": "rain"}))
+    with pytest.raises(DataError, match="there is no SOTOPIA scenario in"):
+        load_sotopia([tmp_path / "talk.jsonl"])
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the SOTOPIA files are not at {REAL} (set RAPO_DATA)")
 def test_real_files() -> None:
     rows = {one.path.name: one.rows for one in describe([REAL])}
@@ -181,3 +212,9 @@ def test_real_files() -> None:
         assert hidden["goal"] == mine or hidden["goal"] not in brief
         assert "<" not in brief + json.dumps(one.profile) and "common friends:" not in brief
     assert all(len(side) == 1 for side in sides.values())
+    every = load_sotopia([REAL])
+    hard = {one.id for one in load_sotopia([REAL], ["sotopia_hard"])}
+    assert (len(every), len(hard), len({one.id for one in every})) == (900, 140, 900)
+    # Both sides of the first 90 combinations are 90 environments.
+    assert len({(one.situation, one.profile["goal"]) for one in every[:180:2]}) == 90
+    assert hard <= {one.id for one in every}

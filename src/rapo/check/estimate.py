@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rapo.check.findings import Finding
 from rapo.check.roles import used_models
 from rapo.config import WORLDS, RunConfig
+from rapo.interact.roles import chain
 from rapo.models.journal import Average, Role
 
 
@@ -28,7 +29,7 @@ def expected_calls(config: RunConfig) -> Expected:
     groups = min(max(1, round(c.select.share * replies)), c.play.dialogues * c.select.per_dialogue)
     corrections = min(c.correct.per_group, c.branch.candidates) * c.correct.verify if c.update.micro > 0 else 0.0
     echoes = replies + groups * (c.branch.candidates + corrections)
-    per_echo = (2 if c.users.mode == "two_calls" else 1) if c.users.kind == "llm" else 0
+    per_echo = len(chain(c.users.domain, c.users.mode)) if c.users.kind == "llm" else 0
     evaluated = 2 * c.eval.dialogues * (len(c.eval.populations) if c.users.kind in WORLDS else 1)
     return Expected(
         user=round(c.train.steps * echoes) * per_echo,

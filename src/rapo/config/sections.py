@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rapo import prompts
 from rapo.errors import ConfigError
+from rapo.safety.resources import with_resources
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -27,6 +28,9 @@ DottedPath = Annotated[str, Field(pattern=DOTTED, title="package.module:Name")]
 Variable = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", title="the name of a variable, in capitals")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+Trackers = Annotated[
+    tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...], Field(strict=False, title="names of trackers")
+]
 Options = dict[str, Any]
 WORLDS = ("support", "bargaining")
 Population = Literal["familiar", "held_out"]
@@ -52,13 +56,19 @@ class Run(Section):
         default=False, description="compute activations twice (Llama, Qwen2, Qwen3): less memory, same result"
     )
     cohort: Count = Field(default=16, description="replies that wait for each other's echoes; fewer: less waiting")
+    trackers: Trackers = Field(default=(), description="also send the metrics there; a failing one never stops a run")
 
 
 class Policy(Section):
     """The model being trained."""
 
     path: str | None = Field(default=None, description="Hugging Face model to start from; null makes one from scratch")
-    system_prompt: str | None = Field(default=None, description="system message; prompt:NAME takes prompts/NAME.md")
+    safety_resources: str | None = Field(
+        default=None, description="locale whose help lines end the system message, such as en-GB; check them first"
+    )
+    system_prompt: str | None = Field(
+        default=None, validate_default=True, description="system message; prompt:NAME takes prompts/NAME.md"
+    )
     max_tokens: Count = Field(default=48, description="longest reply, in tokens")
     vocab_size: Annotated[int, Field(ge=300)] = Field(default=2048, description="from scratch: vocabulary size")
     hidden: Count = Field(default=128, description="from scratch: width of the model")
@@ -69,8 +79,10 @@ class Policy(Section):
 
     @field_validator("system_prompt")
     @classmethod
-    def _read_prompt(cls, text: str | None) -> str | None:
-        return prompts.load(text.removeprefix("prompt:")).fill() if text and text.startswith("prompt:") else text
+    def _read_prompt(cls, text: str | None, known: ValidationInfo) -> str | None:
+        read = prompts.load(text.removeprefix("prompt:")).fill() if text and text.startswith("prompt:") else text
+        locale = known.data.get("safety_resources")
+        return with_resources(read, locale) if locale else read
 
 
 class Lora(Section):
@@ -167,7 +179,9 @@ class Users(Section):
     max_opening: Count = Field(default=12, description="replay: most messages already said when a dialogue starts")
     domain: Literal["support", "negotiation"] = Field(default="support", description="language models: which prompts")
     models: Names = Field(default=(), description="llm: who plays the users, names of models")
-    mode: Literal["two_calls", "one_call"] = Field(default="two_calls", description="llm: appraise, then speak")
+    mode: Literal["two_calls", "one_call", "three_roles"] = Field(
+        default="two_calls", description="llm: appraise, then speak; at once; or perceive, think, say"
+    )
     personas: bool = Field(default=True, description="llm: give users without a persona a sampled one")
     options: Options = Field(default={}, description="keyword arguments of a class of yours")
 
@@ -255,6 +269,7 @@ class Train(Section):
     save_every: Count = Field(default=10, description="steps between checkpoints")
     keep: Count = Field(default=2, description="newest checkpoints kept, besides the best")
     max_minutes: Positive | None = Field(default=None, description="stop and save after this time; null never stops")
+    on_risk: bool = Field(default=False, description="learn from talks in which a user shows signs of risk, too")
 
 
 class Eval(Section):
@@ -279,4 +294,4 @@ class Suites(Section):
     esconv: Files = Field(default=(), description="esconv: dialogues in an ESConv format; the test split is measured")
     emoharbor: Files = Field(default=(), description="emoharbor: files of user profiles; empty takes the small own set")
     sotopia: Files = Field(default=(), description="sotopia: the folder or files of its scenarios and characters")
-    locale: str = Field(default="en", description="safety: whose resources a reply should name")
+    locale: str = Field(default="en", description="language (and region) of the signs of risk and of the help lines")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rapo.data.conversation import RATING, Conversation, Domain, Loaded, Problem, set_aside
-from rapo.data.formats import load_conversations, load_scenarios
+from rapo.data.formats import load_conversations, load_scenarios, load_sotopia, played_scenario
 from rapo.data.scenarios import scenario_from_row
 from rapo.data.summary import FileSummary, describe, print_summary
 
@@ -17,6 +17,8 @@ __all__ = [
     "describe",
     "load_conversations",
     "load_scenarios",
+    "load_sotopia",
+    "played_scenario",
     "print_summary",
     "scenario_from_row",
     "set_aside",

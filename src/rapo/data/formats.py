@@ -19,6 +19,7 @@ from rapo.types import Dialogue, Scenario
 SUFFIXES = (".json", ".jsonl", ".txt")
 EXPECTED = "scenarios or chat logs (one per line), ESConv, MultiESC, PPDPP, SOTOPIA, SAGE or *Situation.txt"
 CONVERT = 'convert it to lines of {"messages": [{"role": "user", "content": "..."}, ...]} or {"situation": "...", ...}'
+SIDES = ("first", "second")  # of a SOTOPIA scenario: whom the policy plays
 Parsed = Conversation | Opened | Dialogue | Piece
 Reader = Callable[[Path], Iterable[Any]]
 Named = TypeVar("Named", Conversation, Scenario)
@@ -92,7 +93,9 @@ def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None, re
         DataError: as ``load_conversations``, or there is no scenario of that domain.
     """
     loaded = load_conversations(paths, read)
-    logged = chain((_played(talk) for talk in loaded.conversations), (talk.scenario for talk in loaded.dialogues))
+    logged = chain(
+        (played_scenario(talk) for talk in loaded.conversations), (talk.scenario for talk in loaded.dialogues)
+    )
     support = tuple(_unique(_distinct([*logged, *loaded.situations]))) if domain != "negotiation" else ()
     negotiations = loaded.negotiations if domain != "support" else ()
     if not support and not negotiations:
@@ -101,6 +104,37 @@ def load_scenarios(paths: Sequence[str | Path], domain: Domain | None = None, re
         where = ", ".join(map(str, paths))
         raise DataError(f"there is no {kind} in {where:.200}{why:.400}", fix="see docs/scenarios.md")
     return Loaded((), support, loaded.problems, negotiations)
+
+
+def load_sotopia(paths: Sequence[str | Path], only: Sequence[str] = ()) -> list[Scenario]:
+    """Every SOTOPIA combination twice, the policy as its first and as its second character, to measure a policy on.
+
+    Ids end in ``/first`` and ``/second``. Any beginning of the list holds as many environments as it can: both sides of
+    the first pair of characters of each, then of the second pair, and so on.
+
+    Args:
+        paths: the folder or files; ``FOLDER#LIST`` uses only the environments that an id list names.
+        only: names of id lists to use in the place of those in ``paths``.
+
+    Raises:
+        DataError: as ``load_conversations``, or a row cannot be used or a combination not be played: what is measured
+            must not depend on what happens to be broken.
+    """
+    found = [one for one in load_files(paths) if isinstance(one, LoadedFile)]
+    pieces = sotopia.spread(piece for one in found for piece in one.loaded.pieces)
+    wanted = only or id_lists(paths)
+    sides, problems = zip(*(_joined(pieces, wanted, side) for side in (0, 1)), strict=True)
+    if broken := [*chain.from_iterable(one.loaded.problems for one in found), *problems[0]]:
+        raise DataError(f"{len(broken)} rows of SOTOPIA cannot be used, the first is {broken[0]}", fix="mend the files")
+    if not sides[0]:
+        raise DataError(
+            f"there is no SOTOPIA scenario in {', '.join(map(str, paths)):.200}", fix="see docs/scenarios.md"
+        )
+    return [
+        replace(one.scenario, id=f"{one.scenario.id}/{side}")
+        for pair in zip(*sides, strict=True)
+        for one, side in zip(pair, SIDES, strict=True)
+    ]
 
 
 def load_files(paths: Sequence[str | Path], read: Reader | None = None) -> Iterator[LoadedFile | Unknown]:
@@ -145,10 +179,7 @@ def join_files(files: Sequence[LoadedFile | Unknown], wanted: Sequence[str] = ()
         else Loaded((), problems=(Problem(str(item.path), item.error.what),))
         for item in files
     ]
-    try:
-        joined, problems = sotopia.join(chain.from_iterable(one.pieces for one in found), wanted)
-    except RowError as error:
-        raise DataError(str(error), fix="give the folder that holds env_id_lists.json") from None
+    joined, problems = _joined(chain.from_iterable(one.pieces for one in found), wanted)
     return Loaded(
         conversations=tuple(_unique(chain.from_iterable(one.conversations for one in found))),
         situations=tuple(_unique(_distinct(chain.from_iterable(one.situations for one in found)))),
@@ -158,6 +189,13 @@ def join_files(files: Sequence[LoadedFile | Unknown], wanted: Sequence[str] = ()
         ),
         dialogues=tuple(chain.from_iterable(one.dialogues for one in found)),
     )
+
+
+def _joined(pieces: Iterable[Piece], wanted: Sequence[str], side: int = 0) -> tuple[list[Opened], list[Problem]]:
+    try:
+        return sotopia.join(pieces, wanted, side)
+    except RowError as error:
+        raise DataError(str(error), fix="give the folder that holds env_id_lists.json") from None
 
 
 def _split(given: str | Path) -> tuple[str, str]:
@@ -249,7 +287,7 @@ def _situations(path: Path, text: str) -> tuple[Scenario, ...]:
     )
 
 
-def _played(talk: Conversation) -> Scenario:
+def played_scenario(talk: Conversation) -> Scenario:
     """The scenario a conversation starts from, for a user who is played and not replayed: on the scale of ease."""
     scale, start = scenarios.SCALES["support"], scenarios.STARTS["support"]
     ease = scale.low + start * (scale.high - scale.low)

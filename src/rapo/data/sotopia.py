@@ -5,7 +5,8 @@ each side, how the two are related), ``agent_profiles`` (characters), ``env_agen
 play which environment), and, to check them, ``relationship_profiles``; ``env_id_lists.json`` names subsets, the hard
 one among them.
 
-The policy plays the first character and the user simulator the second. Who may read what follows SOTOPIA:
+The policy plays the first character and the user simulator the second, or the other way round (``side``). Who may read
+what follows SOTOPIA:
 
 - the scenario text is public, but for what a tag addresses to a viewer (``<p viewer="environment">``): that is for the
   evaluator, and neither side may know it
@@ -19,6 +20,7 @@ The policy plays the first character and the user simulator the second. Who may 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,12 +114,13 @@ def parse(row: Any, ident: str, source: str) -> Piece:
     return _PARSERS[name](row, source)
 
 
-def join(pieces: Iterable[Piece], wanted: Collection[str] = ()) -> tuple[list[Opened], list[Problem]]:
+def join(pieces: Iterable[Piece], wanted: Collection[str] = (), side: int = 0) -> tuple[list[Opened], list[Problem]]:
     """The scenarios of all combinations, and the combinations that cannot be played.
 
     Args:
         pieces: of any file, in any order.
         wanted: names of id lists; only environments of these lists are used. Empty uses all.
+        side: which character the policy plays, 0 or 1.
 
     Raises:
         RowError: no such list was given.
@@ -133,10 +136,21 @@ def join(pieces: Iterable[Piece], wanted: Collection[str] = ()) -> tuple[list[Op
         if chosen is not None and combination.environment not in chosen:
             continue
         try:
-            found.append(Opened(cast.scenario(combination), "negotiation"))
+            found.append(Opened(cast.scenario(combination, side), "negotiation"))
         except RowError as error:
             problems.append(Problem(combination.source, str(error)))
     return found, problems
+
+
+def spread(pieces: Iterable[Piece]) -> list[Piece]:
+    """The pieces, the combinations last: the first one of every environment before the second one of any, and so on."""
+    met: Counter[str] = Counter()
+
+    def turn(piece: Piece) -> int:
+        met.update([piece.environment] if isinstance(piece, Combination) else [])
+        return met[piece.environment] if isinstance(piece, Combination) else 0
+
+    return sorted(pieces, key=turn)
 
 
 def list_names(pieces: Iterable[Piece]) -> list[str]:
@@ -165,7 +179,7 @@ class _Cast:
         absent = [name for name, held in files.items() if not held]
         return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'}" if absent else ""
 
-    def scenario(self, combination: Combination) -> Scenario:
+    def scenario(self, combination: Combination, side: int) -> Scenario:
         """The scenario of a combination; RowError where an id is unknown or a constraint is broken."""
         place = self._environments.get(combination.environment)
         if place is None:
@@ -175,9 +189,11 @@ class _Cast:
                 raise RowError(f"agent_ids holds {ident:.40}, and there is no such character")
         one, two = (self._characters[ident] for ident in combination.characters)
         self._check(place, one, two)
+        goals = place.goals[::-1] if side else place.goals
+        one, two = (two, one) if side else (one, two)
         scale, start = SCALES["negotiation"], STARTS["negotiation"]
         greeting = "Hello." if place.relation < BY_NAME else f"Hello, {one.first}."
-        opening = (Message("system", _brief(place, one, two)), Message("user", greeting))
+        opening = (Message("system", _brief(place, one, two, goals[0])), Message("user", greeting))
         ident = f"{place.name}/{combination.id}"
         return Scenario(
             ident,
@@ -185,7 +201,7 @@ class _Cast:
             opening,
             scale.low + start * (scale.high - scale.low),
             scale,
-            _hidden(place, one, two),
+            _hidden(place, one, two, goals[1]),
         )
 
     def _check(self, place: Environment, one: Character, two: Character) -> None:
@@ -198,24 +214,24 @@ class _Cast:
             raise RowError(f"the two characters are {are}, expected {RELATIONS[place.relation]}")
 
 
-def _brief(place: Environment, one: Character, two: Character) -> str:
-    """What the first character, the policy, is told."""
+def _brief(place: Environment, one: Character, two: Character, goal: str) -> str:
+    """What character one, the policy, is told."""
     parts = [
         f"You are {one.name}. {one.about} {one.nature}",
         f"Your secret: {one.secret}" if one.secret else "",
         f"The situation: {place.scenario}",
         _known(place.relation, two),
-        f"Your goal, which only you know: {place.goals[0]}",
+        f"Your goal, which only you know: {goal}",
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _hidden(place: Environment, one: Character, two: Character) -> dict[str, Any]:
-    """What the second character, the user, knows."""
+def _hidden(place: Environment, one: Character, two: Character, goal: str) -> dict[str, Any]:
+    """What character two, the user, knows."""
     profile = {
         "persona": f"{two.name}. {two.about} {two.nature}",
         "secret": two.secret,
-        "goal": place.goals[1],
+        "goal": goal,
         "partner": _known(place.relation, one),
     }
     return {key: text for key, text in profile.items() if text}

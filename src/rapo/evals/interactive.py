@@ -9,7 +9,7 @@ from rapo.errors import EndpointError
 from rapo.evals.llm_judge import Rating
 from rapo.evals.stats import bootstrap_mean
 from rapo.evals.suite import Figure, Item, Kind, Result, after
-from rapo.evals.variety import distinct_n, most_common_share, opening_entropy
+from rapo.evals.variety import variety
 from rapo.interact.play import Speaker, play
 from rapo.interact.users import UserSimulator
 from rapo.missing import CountingUsers, demand
@@ -116,15 +116,6 @@ def scores(dialogue: Dialogue) -> dict[str, float]:
         "change": change(dialogue),
         "resolved": float(resolved(dialogue)),
         "turns": float(len(dialogue.turns)),
-    }
-
-
-def variety(replies: Sequence[str]) -> dict[str, Figure]:
-    """How varied the replies of a speaker are."""
-    return {
-        "distinct_2": distinct_n(replies, 2),
-        "most_common_share": most_common_share(replies),
-        "opening_entropy": opening_entropy(replies),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,19 @@ class Comparison:
     wins: int
     ties: int
     losses: int
+
+
+def wilson(hits: int, count: int) -> Interval:
+    """A share of ``count`` >= 1 independent cases with its 95% interval (Wilson 1927): it holds near 0 and 1 too.
+
+    Raises DataError when there is no case, or there are more hits than cases.
+    """
+    if not 0 <= hits <= count or count == 0:
+        raise DataError("a share cannot be computed", got=f"{hits} of {count}", expected="cases, and no more hits")
+    z, share = 1.959964, hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def bootstrap_mean(values: Sequence[float], *, seed: int, samples: int = 2000, level: float = 0.95) -> Interval:

@@ -1,23 +1,20 @@
-"""A user simulator made of language models: it takes in a reply as its person would, then answers in character.
-
-After SAGE (Tencent, 2025): one call weighs the reply (analysis, change, state, thought, done), a second one speaks from
-that. A single call for everything is cheaper, and its state follows its own words less closely.
-"""
+"""A user simulator made of language models: it takes in a reply as its person would, then answers in character."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from threading import Lock
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 from rapo import prompts
 from rapo.errors import ConfigError
-from rapo.interact.acts import KINDS, Act, parse_act, write_act
+from rapo.interact.acts import Act, parse_act, write_act
 from rapo.interact.personas import PERSONAS, has_persona, with_persona
-from rapo.models.answers import Object, UnusableError, number, shape, truth, words
+from rapo.interact.roles import Domain, Inner, Mode, Role, bearing, chain, reaction, remembered, support_line
+from rapo.models.answers import Object
 from rapo.models.chat import ChatModel, ChatRequest
 from rapo.models.structured import Tally, ask_structured
 from rapo.overlap import concurrency
@@ -25,34 +22,9 @@ from rapo.prompts.quoting import data, rows
 from rapo.seeds import derive_seed
 from rapo.types import EchoRequest, Message, Reaction, Scenario
 
-Domain = Literal["support", "negotiation"]
-Mode = Literal["two_calls", "one_call"]
 T = TypeVar("T")
 
-LONGEST = 2000  # characters of what a user says or thinks at a time
 STAYS = write_act(Act("non-verbal", "stays behind, the talk is over"))
-
-_WEIGHED: dict[str, dict[str, str]] = {
-    "analysis": {"type": "string"},
-    "change": {"type": "number"},
-    "state": {"type": "number"},
-    "thought": {"type": "string"},
-    "done": {"type": "boolean"},
-}
-_SAID: dict[str, dict[str, dict[str, Any]]] = {
-    "support": {"text": {"type": "string"}},
-    "negotiation": {"act": {"type": "string", "enum": list(KINDS)}, "text": {"type": "string"}},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Appraisal:
-    """How a reply landed: ``state`` after it on the scenario's scale, the ``thought`` and ``analysis`` unsaid."""
-
-    analysis: str
-    state: float
-    thought: str
-    done: bool
 
 
 class LLMUser:
@@ -62,14 +34,15 @@ class LLMUser:
         scenarios: to be drawn from; their hidden profiles are told to the models.
         models: who plays; the scenario's id decides which one.
         domain: which prompts; in a negotiation messages are acts (:mod:`rapo.interact.acts`).
-        mode: ``two_calls`` (weigh, then speak) or ``one_call``.
+        mode: ``two_calls`` (weigh, then speak), ``one_call``, or ``three_roles`` (perceive, think, say; support only):
+            see :mod:`rapo.interact.roles`.
         personas: give a scenario whose profile has no persona a sampled one.
 
     Attributes:
         tally: how all requests so far ended.
 
     Raises:
-        ConfigError: no scenarios or no models.
+        ConfigError: no scenarios or no models, or a mode without prompts for the domain.
     """
 
     def __init__(
@@ -85,7 +58,7 @@ class LLMUser:
             lacking = "users.files" if not scenarios else "users.models"
             raise ConfigError(f"users.kind=llm has no {lacking}", expected="at least one")
         self._scenarios, self._models = tuple(scenarios), tuple(models)
-        self._domain, self._mode, self._personas = domain, mode, personas
+        self._domain, self._personas, self._roles = domain, personas, chain(domain, mode)
         self._lock, self.tally = Lock(), Tally()
 
     @property
@@ -110,42 +83,52 @@ class LLMUser:
         """One reaction per request, in order; None where its model gave no usable answer."""
         left = [self._domain == "negotiation" and parse_act(request.reply).kind == "leave" for request in requests]
         asked = [i for i, gone in enumerate(left) if not gone]
-        answer = self._in_two_calls if self._mode == "two_calls" else self._in_one_call
-        found = dict(zip(asked, answer([requests[i] for i in asked]), strict=True))
+        found = dict(zip(asked, self._answer([requests[i] for i in asked]), strict=True))
         return [
             _left(request) if gone else found[i] for i, (request, gone) in enumerate(zip(requests, left, strict=True))
         ]
+
+    def states(self, requests: Sequence[EchoRequest]) -> list[float | None]:
+        """The state after each reply, as ``react`` gives it; in support the first role alone is asked."""
+        if self._domain == "support":
+            inner = self._play(self._roles[0], requests, {i: {} for i in range(len(requests))})
+            return [float(inner[i]["state"]) if i in inner else None for i in range(len(requests))]
+        return [None if reaction is None else reaction.state for reaction in self.react(requests)]
 
     def _again(self, scenario: Scenario, turn: int) -> Scenario:
         """The scenario as it is drawn for the ``turn``-th time, from 0; a sampled persona makes its own id."""
         renamed = turn and not (self._personas and not has_persona(scenario))
         return replace(scenario, id=f"{scenario.id}~{turn + 1}") if renamed else scenario
 
-    def _in_one_call(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
-        schema = shape(**_WEIGHED, **_SAID[self._domain])
-        chats = [self._chat("once", request, schema) for request in requests]
-        return self._ask(requests, chats, lambda i, value: self._spoken(_appraisal(requests[i], value), value))
+    def _answer(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
+        """Role by role; a request whose role gave nothing usable goes no further."""
+        inner: dict[int, Inner] = {i: {} for i in range(len(requests))}
+        for role in self._roles:
+            inner = self._play(role, requests, inner)
+        return [reaction(inner[i]) if i in inner else None for i in range(len(requests))]
 
-    def _in_two_calls(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
-        chats = [self._chat("appraise", request, shape(**_WEIGHED)) for request in requests]
-        weighed = self._ask(requests, chats, lambda i, value: _appraisal(requests[i], value))
-        pairs = [(i, mood) for i, mood in enumerate(weighed) if mood is not None]
-        schema = shape(**_SAID[self._domain])
-        said = self._ask(
-            [requests[i] for i, _ in pairs],
-            [self._chat("speak", requests[i], schema, appraisal=_told(mood)) for i, mood in pairs],
-            lambda k, value: self._spoken(pairs[k][1], value),
+    def _play(self, role: Role, requests: Sequence[EchoRequest], inner: dict[int, Inner]) -> dict[int, Inner]:
+        alive = list(inner)
+        found = self.ask(
+            [requests[i].dialogue.scenario for i in alive],
+            [self._chat(role, requests[i], inner[i]) for i in alive],
+            lambda k, value: role.read(requests[alive[k]], value),
         )
-        found = {i: reaction for (i, _), reaction in zip(pairs, said, strict=True)}
-        return [found.get(i) for i in range(len(requests))]
+        return {i: inner[i] | more for i, more in zip(alive, found, strict=True) if more is not None}
 
-    def _ask(
-        self, requests: Sequence[EchoRequest], chats: Sequence[ChatRequest], parse: Callable[[int, Object], T]
+    def ask(
+        self, scenarios: Sequence[Scenario], chats: Sequence[ChatRequest], parse: Callable[[int, Object], T]
     ) -> list[T | None]:
-        """Ask each scenario's own player."""
+        """One usable answer per chat, in order, each by whoever plays the user of its scenario; None where missing.
+
+        Args:
+            scenarios: one per chat.
+            chats: what is asked.
+            parse: ``(place in chats, object) -> result``; raises UnusableError.
+        """
         by_player: defaultdict[int, list[int]] = defaultdict(list)
-        for i, request in enumerate(requests):
-            by_player[derive_seed("player", request.dialogue.scenario.id) % len(self._models)].append(i)
+        for i, scenario in enumerate(scenarios):
+            by_player[derive_seed("player", scenario.id) % len(self._models)].append(i)
         found: list[T | None] = [None] * len(chats)
         for player, places in sorted(by_player.items()):
             answers, tally = ask_structured(
@@ -159,7 +142,7 @@ class LLMUser:
                 found[i] = answer
         return found
 
-    def _chat(self, step: str, request: EchoRequest, schema: Mapping[str, Any], **more: str) -> ChatRequest:
+    def _chat(self, role: Role, request: EchoRequest, inner: Inner) -> ChatRequest:
         scenario, before = request.dialogue.scenario, request.dialogue.trajectory[-1]
         scale = scenario.scale
         values = {
@@ -171,45 +154,21 @@ class LLMUser:
             "step": f"{(scale.high - scale.low) / 10:g}",
             "state": f"{before:g}",
             "said": rows([self._line(message) for message in request.dialogue.messages if message.role != "system"]),
+            "remembered": rows(remembered(request.dialogue)),
             "reply": data(self._line(Message("assistant", request.reply))),
-            **more,
+            "persona": data(bearing(scenario.profile)),
+            **{name: data({key: inner[key] for key in keys}) for name, keys in role.shown.items()},
         }
-        prompt = prompts.load(f"user_{self._domain}_{step}")
+        prompt = prompts.load(f"user_{self._domain}_{role.step}")
         messages = prompt.messages(**{name: values[name] for name in prompt.placeholders})
-        return ChatRequest(messages, f"user.{step}", derive_seed(request.seed, step), schema)
+        return ChatRequest(messages, f"user.{role.step}", derive_seed(request.seed, role.step), role.schema)
 
     def _line(self, message: Message) -> dict[str, str]:
-        who = "you" if message.role == "user" else "they"
+        line = support_line(message)
         if self._domain == "support":
-            return {"who": who, "text": message.content}
+            return line
         act = parse_act(message.content)
-        return {"who": who, "act": act.kind, "text": act.text}
-
-    def _spoken(self, mood: Appraisal, value: Object) -> Reaction:
-        if self._domain == "support":
-            return Reaction(words(value, "text", LONGEST), mood.state, mood.thought, mood.done)
-        kind = next((kind for kind in KINDS if kind == value.get("act", "speak")), None)
-        if kind is None:
-            raise UnusableError(f'"act" must be one of: {", ".join(KINDS)}.')
-        text = words(value, "text", LONGEST, optional=kind == "leave")
-        # A model that writes the tag into the text means the same act.
-        act = parse_act(text) if kind == "speak" else Act(kind, parse_act(text).text)
-        if not act.text and act.kind != "leave":
-            raise UnusableError('"text" is empty.')
-        return Reaction(write_act(act), mood.state, mood.thought, mood.done or act.kind == "leave")
-
-
-def _appraisal(request: EchoRequest, value: Object) -> Appraisal:
-    scale, before = request.dialogue.scenario.scale, request.dialogue.trajectory[-1]
-    state = number(value, "state", scale.low, scale.high)
-    if value.get("change") is not None and number(value, "change") * (state - before) < 0:
-        raise UnusableError(f'"change" and "state" contradict each other: the number was {before:g} before.')
-    thought, analysis = (words(value, key, LONGEST, optional=True) for key in ("thought", "analysis"))
-    return Appraisal(analysis, state, thought, truth(value, "done"))
-
-
-def _told(mood: Appraisal) -> str:
-    return data({"analysis": mood.analysis, "state": mood.state, "thought": mood.thought, "done": mood.done})
+        return {"who": line["who"], "act": act.kind, "text": act.text}
 
 
 def _left(request: EchoRequest) -> Reaction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rapo.interact.users import UserSimulator
 from rapo.overlap import Desk, Overlap, Work, concurrency, then, together
@@ -28,6 +28,15 @@ class Sampler(Protocol):
 
     def sample(self, dialogues: Sequence[Dialogue], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
         """One completion per seed for each dialogue, in order."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Whoever can say how likely it finds a reply that somebody else wrote."""
+
+    def score(self, dialogues: Sequence[Dialogue], replies: Sequence[str]) -> list[tuple[float, int] | None]:
+        """Log-probability (nats) of each reply to its dialogue and its number of tokens; None where it is too long."""
         ...
 
 

@@ -36,6 +36,10 @@ LEASE = 120.0
 _RENEW = 30.0
 # Ends the name of a role's second row of totals: models in this process, which no budget is for.
 LOCAL = " local"
+TOTALS_BY_ROLE = (
+    "SELECT replace(role, ?, ''), sum(calls), sum(attempts), sum(answers), sum(failed), sum(prompt_tokens),"
+    " sum(completion_tokens), sum(cost) FROM totals GROUP BY 1"
+)
 _TABLES = """
 CREATE TABLE answers (
   key TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('claimed', 'answered', 'failed')),
@@ -240,11 +244,7 @@ class Journal:
     def totals(self) -> dict[str, Totals]:
         """What each role has used, over the whole life of the journal."""
         with self.read() as db:
-            rows = db.execute(
-                "SELECT replace(role, ?, ''), sum(calls), sum(attempts), sum(answers), sum(failed), sum(prompt_tokens),"
-                " sum(completion_tokens), sum(cost) FROM totals GROUP BY 1",
-                (LOCAL,),
-            ).fetchall()
+            rows = db.execute(TOTALS_BY_ROLE, (LOCAL,)).fetchall()
         return {role: Totals(*counts) for role, *counts in rows}
 
     def averages(self) -> dict[tuple[Role, str], Average]:

@@ -9,6 +9,7 @@ from rapo.models.chat import ChatModel, ChatRequest, ask
 from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, sample
+from rapo.models.scoring import log_likelihoods
 from rapo.types import Completion, Dialogue, Message
 
 
@@ -56,6 +57,19 @@ class PolicySpeaker:
             self.policy, requests, max_tokens=self.max_tokens, temperature=self.temperature, memory=self.memory
         )
         return [[each.completion for each in some] for some in sampled]
+
+    def score(self, dialogues: Sequence[Dialogue], replies: Sequence[str]) -> list[tuple[float, int] | None]:
+        """How likely each reply is after its dialogue, at temperature 1: log-probability (nats) and number of tokens.
+
+        Its end-of-turn token counts. None where dialogue and reply together do not fit the policy's context.
+        """
+        rows = [
+            (self.prompt(dialogue.messages), self.policy.encode_reply(reply))
+            for dialogue, reply in zip(dialogues, replies, strict=True)
+        ]
+        fits = [len(prompt) + len(ids) <= self.policy.max_context for prompt, ids in rows]
+        found = iter(log_likelihoods(self.policy, [row for row, fit in zip(rows, fits, strict=True) if fit]))
+        return [(next(found), len(ids)) if fit else None for (_, ids), fit in zip(rows, fits, strict=True)]
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """What a reply to the messages is written after, as token ids."""

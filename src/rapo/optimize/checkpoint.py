@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from rapo.errors import RunError
 from rapo.records import FORMAT, disk_errors, from_json, sync_folder, to_json
 
+CARD = "README.md"
 HASHED_BYTES = 2**20
 WriteModel = Callable[[Path], object]
 
@@ -197,7 +198,8 @@ def _read_json(path: Path) -> Any:
 
 
 def _describe(folder: Path) -> dict[str, dict[str, Any]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    # The card is for people, and is written anew when the run has been measured.
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD)
     return {path.relative_to(folder).as_posix(): _fingerprint(path) for path in files}
 
 

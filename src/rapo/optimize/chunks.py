@@ -2,7 +2,7 @@
 
 The memory that logits take depends on neither the number of tokens nor the length of prompts.
 
-Shape suffixes: N scored tokens of one term in the order group, segment, token; n tokens of a chunk; V vocabulary; B
+Shape suffixes: N scored tokens of one kind in the order group, segment, token; n tokens of a chunk; V vocabulary; B
 buckets; K likeliest tokens; E width of the states that the output layer reads.
 """
 
@@ -27,7 +27,7 @@ class StudentLogits:
     """What the policy says, chunk by chunk, and the gradient that comes back.
 
     Args:
-        states: [N, E] of one term's tokens, cut off from the decoder.
+        states: [N, E] of the tokens, cut off from the decoder.
         project: states to logits.
         policy: whose vocabulary it is.
 
@@ -40,12 +40,16 @@ class StudentLogits:
         self.gradient = torch.zeros_like(states)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Which tokens, and their logits [n, V]; take the backward pass of a chunk before the next one."""
+        """Which tokens, and their logits [n, V]; take each loss of a chunk back to them before the next chunk."""
         for chunk in chunks(len(self._states), self._policy):
-            leaf = self._states[chunk].requires_grad_()
-            yield chunk, self._project(leaf)
-            if leaf.grad is not None:
-                self.gradient[chunk] = leaf.grad
+            below = self._states[chunk].requires_grad_()
+            projected = self._project(below)
+            # A leaf: what one loss holds is gone before the next, and the projection is taken back once for all.
+            logits = projected.detach().requires_grad_()
+            yield chunk, logits
+            projected.backward(logits.grad)
+            if below.grad is not None:
+                self.gradient[chunk] = below.grad
 
 
 @dataclass(slots=True)

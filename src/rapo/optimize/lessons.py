@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -37,6 +38,32 @@ class TaughtReply:
     feedback: tuple[int, ...] = ()
 
 
+class Kind(IntEnum):
+    """What a reply is learnt from: its rank (the macro term), its teacher (the micro term), or both."""
+
+    RANKED = 0
+    BOTH = 1
+    TAUGHT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The same tokens as a ranked reply and as a taught one; one of the two at least."""
+
+    ranked: RankedReply | None = None
+    taught: TaughtReply | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Its T tokens."""
+        return self.ranked.ids if self.ranked else self.taught.ids if self.taught else ()
+
+    @property
+    def kind(self) -> Kind:
+        """What it is learnt from."""
+        return Kind.BOTH if self.ranked and self.taught else Kind.RANKED if self.ranked else Kind.TAUGHT
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingGroup:
     """A context and what is learnt in it."""
@@ -45,10 +72,25 @@ class TrainingGroup:
     ranked: tuple[RankedReply, ...] = ()
     taught: tuple[TaughtReply, ...] = ()
 
+    def replies(self) -> list[Reply]:
+        """Ranked replies, then the taught ones in their order; one that is both (the own-token variant) stands once."""
+        ranked, taught = list(self.ranked), []
+        for reply in self.taught:
+            twin = next((each for each in ranked if each.ids == reply.ids), None)
+            if twin:
+                ranked.remove(twin)
+            taught.append(Reply(twin, reply))
+        return [*map(Reply, ranked), *taught]
+
+    def only(self, kind: Kind) -> TrainingGroup:
+        """The replies of one kind; those of both kinds in one order."""
+        mine = [reply for reply in self.replies() if reply.kind == kind]
+        ranked = tuple(reply.ranked for reply in mine if reply.ranked)
+        return TrainingGroup(self.prompt, ranked, tuple(reply.taught for reply in mine if reply.taught))
+
     def row(self) -> PackedGroup:
-        """As the policy reads it: the ranked replies, then the taught ones."""
-        replies = [reply.ids for reply in self.ranked] + [reply.ids for reply in self.taught]
-        return PackedGroup(self.prompt, tuple(map(Segment, replies)))
+        """As the policy reads it."""
+        return PackedGroup(self.prompt, tuple(Segment(reply.ids) for reply in self.replies()))
 
     def told(self) -> PackedGroup:
         """The taught replies as the teacher reads them, behind the failed reply and its critique."""
@@ -86,9 +128,5 @@ def ranked_rows(groups: Sequence[TrainingGroup]) -> list[PackedGroup]:
 
 
 def kinds(groups: Sequence[TrainingGroup]) -> Tensor:
-    """Whether each scored token, bool [N] in the order group, segment, token, belongs to a ranked reply."""
-    found: list[bool] = []
-    for group in groups:
-        found += [True] * sum(len(reply.ids) for reply in group.ranked)
-        found += [False] * sum(len(reply.ids) for reply in group.taught)
-    return torch.tensor(found)
+    """The :class:`Kind` of the reply of each scored token, int64 [N] in the order group, segment, token."""
+    return torch.tensor([reply.kind for group in groups for reply in group.replies() for _ in reply.ids])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,15 +24,14 @@ Metrics = dict[str, Tensor]
 _LOG_ZERO = -1000.0
 
 
-def log_probabilities(logits_NV: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Logarithm [N, V] of softmax(logits / temperature), at least float32."""
-    scaled_NV = _precise(logits_NV) if temperature == 1 else _precise(logits_NV) / temperature
-    return scaled_NV.log_softmax(-1)
-
-
 def token_logps(logits_NV: Tensor, ids_N: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Log-probability [N] of each token under softmax(logits / temperature)."""
-    return log_probabilities(logits_NV, temperature=temperature).gather(-1, ids_N[:, None]).squeeze(-1)
+    """Log-probability [N] of each token under softmax(logits / temperature), at least float32."""
+    return _log_softmax(logits_NV, temperature).gather(-1, ids_N[:, None]).squeeze(-1)
+
+
+def spoken(logits_NV: Tensor, ids_N: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """:func:`token_logps`, and the entropy [N] of each distribution in nats, which carries no gradient."""
+    return cast(tuple[Tensor, Tensor], cast(Any, _Spoken).apply(logits_NV, ids_N, temperature))
 
 
 def grpo(
@@ -137,17 +137,37 @@ DIVERGENCES: dict[str, Callable[..., tuple[Tensor, Metrics]]] = {
 }
 
 
-def entropy(logps_NV: Tensor) -> Tensor:
-    """Entropy [N] of each next-token distribution, given its log-probabilities, in nats; carries no gradient."""
-    floored_NV = logps_NV.detach().clamp_min(_LOG_ZERO)
-    # In place: with a large vocabulary each copy is as large as everything else.
-    return -logps_NV.detach().exp().mul_(floored_NV).sum(-1)
+class _Spoken(torch.autograd.Function):
+    """One softmax for both results and the backward pass: with a large vocabulary each pass over it counts."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, ids_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        logps_NV = _log_softmax(logits_NV, temperature)
+        logp_N, probs_NV = logps_NV.gather(-1, ids_N[:, None]).squeeze(-1), logps_NV.exp()
+        entropy_N = -logps_NV.clamp_min_(_LOG_ZERO).mul_(probs_NV).sum(-1)
+        ctx.save_for_backward(probs_NV, ids_N)
+        ctx.temperature, ctx.dtype = temperature, logits_NV.dtype
+        ctx.mark_non_differentiable(entropy_N)
+        return logp_N, entropy_N
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        probs_NV, ids_N = ctx.saved_tensors
+        # d log p_i / d logit_j = ((1 where j = i) - p_j) / temperature
+        scale_N1 = gradients[0][:, None] / ctx.temperature
+        by_logits_NV = (probs_NV * -scale_N1).scatter_add_(-1, ids_N[:, None], scale_N1)
+        return by_logits_NV.to(ctx.dtype), None, None
 
 
 def _aligned(student_logits_NB: Tensor, teacher_logps_NB: Tensor) -> tuple[Tensor, Tensor]:
     """Both as floored log-probabilities of one type."""
     student_NB = _precise(student_logits_NB).log_softmax(-1).clamp_min(_LOG_ZERO)
     return student_NB, teacher_logps_NB.detach().to(student_NB).clamp_min(_LOG_ZERO)
+
+
+def _log_softmax(logits_NV: Tensor, temperature: float) -> Tensor:
+    scaled_NV = _precise(logits_NV) if temperature == 1 else _precise(logits_NV) / temperature
+    return scaled_NV.log_softmax(-1)
 
 
 def _precise(logits: Tensor) -> Tensor:

@@ -160,7 +160,10 @@ def lay_out(groups: Sequence[PackedGroup], device: torch.device) -> Layout:
             predictors += [first + t - 1 if t else start + prefix - 1 for t in scored]
             ids += segment.ids
             positions += range(prefix, prefix + len(segment.ids))
-        spans.append(Span(start, prefix, tuple(len(segment.ids) for segment in group.segments if segment.ids)))
+        some = [segment for segment in group.segments if segment.ids]
+        # The token before a scored one predicts it.
+        leads = tuple(max(0, segment.scored_from - 1) for segment in some)
+        spans.append(Span(start, prefix, tuple(len(segment.ids) for segment in some), leads))
     return Layout(
         ids=torch.tensor(ids, device=device),
         positions=torch.tensor(positions, device=device),

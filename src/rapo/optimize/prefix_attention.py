@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from typing import Any, cast
 
 import torch
@@ -32,16 +33,31 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a group stands in the flat list: its first token, its prefix length, the lengths of its segments."""
+    """Where a group stands in the flat list.
+
+    Attributes:
+        start: its first token.
+        prefix: tokens of its prefix.
+        segments: tokens of each segment.
+        leads: tokens at the beginning of each segment that predict nothing (a failed reply and its critique).
+    """
 
     start: int
     prefix: int
     segments: tuple[int, ...]
+    leads: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
         """All its tokens."""
         return self.prefix + sum(self.segments)
+
+    def pieces(self) -> Iterator[tuple[slice, slice]]:
+        """Where the lead of each segment stands, and where the rest of it."""
+        start = self.start + self.prefix
+        for length, lead in zip_longest(self.segments, self.leads, fillvalue=0):
+            yield slice(start, start + lead), slice(start + lead, start + length)
+            start += length
 
 
 class SharedPrefix:
@@ -53,12 +69,13 @@ class SharedPrefix:
         last_layer: the number of the layer in which only ``matter`` is asked for.
 
     Attributes:
-        matter: int64 [M], the tokens that the last layer is needed for: the end of each prefix, and all segments.
+        matter: int64 [M], the tokens that the last layer is needed for: the end of each prefix, and all segments less
+            their leads.
     """
 
     def __init__(self, spans: Sequence[Span], device: torch.device, last_layer: int) -> None:
-        ends = [torch.arange(span.start + span.prefix - 1, span.start + span.length) for span in spans]
-        self.matter, self._last_layer = torch.cat(ends).to(device), last_layer
+        self.matter = torch.tensor([place for span in spans for place in _mattering(span)], device=device)
+        self._last_layer = last_layer
         self._flex = _FlexMasks(spans, self.matter) if device.type == "cuda" else None
         self._passes: tuple[tuple[_Pass, ...], ...] = ()
         if self._flex is None:
@@ -121,13 +138,21 @@ def _all_passes(spans: Sequence[Span], device: torch.device) -> Iterator[_Pass]:
 
 
 def _last_passes(spans: Sequence[Span], device: torch.device) -> Iterator[_Pass]:
-    """Those of the last layer, whose queries are the end of each prefix and the segments."""
+    """Those of the last layer, whose queries are the tokens that matter."""
     place = 0
     for span in spans:
         yield _Pass(slice(place, place + 1), slice(span.start, span.start + span.prefix))
-        if span.segments:
+        if any(span.leads):
+            yield from _behind_leads(span, place + 1)
+        elif span.segments:
             yield from _over_prefix(span, place + 1, device)
-        place += 1 + sum(span.segments)
+        place += len(_mattering(span))
+
+
+def _mattering(span: Span) -> list[int]:
+    """Where the tokens stand that the last layer is needed for."""
+    rests = [place for _, rest in span.pieces() for place in range(rest.start, rest.stop)]
+    return [span.start + span.prefix - 1, *rests]
 
 
 def _causal(start: int, length: int) -> Iterator[_Pass]:
@@ -149,6 +174,18 @@ def _over_prefix(span: Span, first_query: int, device: torch.device) -> Iterator
     places, lengths = (None, ()) if even else (_places(span.segments).to(device), span.segments)
     yield _Pass(queries, own, len(span.segments), places, lengths)
     yield _Pass(queries, slice(span.start, span.start + span.prefix), first=False)
+
+
+def _behind_leads(span: Span, first_query: int) -> Iterator[_Pass]:
+    """The segments less their leads: each over itself and over its lead, all over the prefix."""
+    place = first_query
+    for lead, rest in span.pieces():
+        queries = slice(place, place + rest.stop - rest.start)
+        yield _Pass(queries, rest, rows=1)
+        if lead.start < lead.stop:
+            yield _Pass(queries, lead, first=False)
+        place = queries.stop
+    yield _Pass(slice(first_query, place), slice(span.start, span.start + span.prefix), first=False)
 
 
 def _places(lengths: Sequence[int]) -> Tensor:

@@ -3,7 +3,7 @@
 The output layer and the losses of both terms are computed in chunks of tokens, so what they hold depends on neither the
 number of tokens nor the length of prompts.
 
-Shape suffixes: N scored tokens of one term in the order group, segment, token; n tokens of a chunk; V vocabulary; B
+Shape suffixes: N scored tokens in the order group, segment, token; n tokens of a chunk; V vocabulary; B
 buckets; E width of the states that the output layer reads.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -22,12 +22,23 @@ from rapo.errors import RunError
 from rapo.models.decoder import obstacle
 from rapo.models.policy import Policy
 from rapo.optimize.chunks import StudentLogits, TeacherLogps, chunks
-from rapo.optimize.lessons import TrainingGroup, count, kinds, parts, ranked_rows
-from rapo.optimize.losses import DIVERGENCES, bucket, entropy, grpo, log_probabilities, reference_kl, token_logps
+from rapo.optimize.lessons import Kind, TrainingGroup, count, kinds, parts, ranked_rows
+from rapo.optimize.losses import (
+    DIVERGENCES,
+    Metrics,
+    bucket,
+    grpo,
+    reference_kl,
+    spoken,
+    token_logps,
+)
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import PackedGroup, Scores, scored_ids, scores
 from rapo.optimize.render import Example
 from rapo.optimize.sft import batch_loss
+
+# A loss of the tokens of a chunk, given their logits [n, V]: their mean, and metrics.
+Term = Callable[[slice, Tensor], tuple[Tensor, Metrics]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,33 +196,52 @@ class Gradient:
         if not any(row.segments for row in rows):
             return [[] for _ in groups]
         found = _scores(self._policy, [row for row in rows if row.segments])
-        ranked_N = kinds(groups).to(found.states.device)
-        ids_N = scored_ids(rows).to(found.states.device)
+        kind_N, ids_N = (each.to(found.states.device) for each in (kinds(groups), scored_ids(rows)))
         # Both terms go down to the states chunk by chunk, and together through the decoder once.
-        gradient = torch.zeros_like(found.states)
-        gaps = torch.zeros(0)
-        for term, mine_N in (("macro", ranked_N), ("micro", ~ranked_N)):
+        gradient, gap_N = torch.zeros_like(found.states), torch.zeros(len(ids_N), device=ids_N.device)
+        for kind in Kind:
+            mine_N = kind_N == kind
             if mine_N.any():
+                some = [group.only(kind) for group in groups]
                 student = StudentLogits(found.states.detach()[mine_N], found.project, self._policy)
-                if term == "macro":
-                    self._add_macro(groups, student, ids_N[mine_N], divisors[term])
-                else:
-                    gaps = self._add_micro(groups, student, divisors[term])
+                gap_N[mine_N] = self._learn(some, student, ids_N[mine_N], divisors)
                 gradient[mine_N] = student.gradient
         found.states.backward(gradient)
-        pieces = iter(gaps.split([len(reply.ids) for group in groups for reply in group.taught]))
-        return [[float(next(pieces).mean()) for _ in group.taught] for group in groups]
+        pieces = iter(gap_N.cpu().split([len(reply.ids) for group in groups for reply in group.replies()]))
+        return [
+            [float(gaps.mean()) for reply, gaps in zip(group.replies(), pieces, strict=False) if reply.taught]
+            for group in groups
+        ]
 
-    def _add_macro(self, groups: Sequence[TrainingGroup], student: StudentLogits, ids_N: Tensor, divisor: int) -> None:
-        """Backward of the rank term, and of the distance to the reference, down to the student's states."""
+    def _learn(
+        self, groups: Sequence[TrainingGroup], student: StudentLogits, ids_N: Tensor, divisors: Counter[str]
+    ) -> Tensor:
+        """Backward of the terms of replies of one kind, down to the student's states; each token's divergence, or 0."""
+        gap_N = torch.zeros(len(ids_N), device=ids_N.device)
+        terms: dict[str, Term] = {}
+        if any(group.ranked for group in groups):
+            terms["macro"] = self._macro(groups, ids_N)
+        if any(group.taught for group in groups):
+            terms["micro"] = self._micro(groups)
+        for chunk, logits in student.chunks():
+            for name, term in terms.items():
+                loss, metrics = term(chunk, logits)
+                (loss * (len(logits) / divisors[name])).backward()
+                if "gap_N" in metrics:
+                    gap_N[chunk] = metrics.pop("gap_N")
+                self._note(metrics, len(logits))
+        return gap_N
+
+    def _macro(self, groups: Sequence[TrainingGroup], ids_N: Tensor) -> Term:
+        """The rank term, and the distance to the reference."""
         numbers, replies = self._numbers, [reply for group in groups for reply in group.ranked]
         old_N = torch.tensor([logp for reply in replies for logp in reply.old_logps]).to(ids_N.device)
         advantage_N = torch.tensor([reply.advantage for reply in replies for _ in reply.ids]).to(ids_N.device)
         reference = None if self._reference is None else _seen_by(self._reference, ranked_rows(groups))
-        for chunk, logits in student.chunks():
+
+        def term(chunk: slice, logits: Tensor) -> tuple[Tensor, Metrics]:
             size = len(logits)
-            logps_nV = log_probabilities(logits, temperature=numbers.temperature)
-            logp_n = logps_nV.gather(-1, ids_N[chunk, None]).squeeze(-1)
+            logp_n, entropy_n = spoken(logits, ids_N[chunk], temperature=numbers.temperature)
             loss, metrics = grpo(
                 logp_n,
                 old_N[chunk].to(logp_n),
@@ -227,27 +257,26 @@ class Gradient:
                     theirs_n = token_logps(theirs, ids_N[chunk], temperature=numbers.temperature)
                 distance, found = reference_kl(logp_n, theirs_n, token_count=size)
                 loss, metrics = loss + numbers.kl * distance, metrics | found
-            metrics["entropy"] = entropy(logps_nV).mean()
-            (loss * (size / divisor)).backward()
-            self._note(metrics, size)
+            return loss, metrics | {"entropy": entropy_n.mean()}
 
-    def _add_micro(self, groups: Sequence[TrainingGroup], student: StudentLogits, divisor: int) -> Tensor:
-        """Backward of the verbal term down to the student's states; the divergence of each token [N], on the CPU."""
-        teacher = TeacherLogps([reply for group in groups for reply in group.taught], self._numbers.top_k)
+        return term
+
+    def _micro(self, groups: Sequence[TrainingGroup]) -> Term:
+        """The verbal term."""
+        numbers = self._numbers
+        teacher = TeacherLogps([reply for group in groups for reply in group.taught], numbers.top_k)
         if not teacher.recorded:
             if self._teacher is None:
                 raise ValueError("taught replies without recorded distributions need a teacher")
             teacher.scores = _seen_by(self._teacher, [group.told() for group in groups if group.taught])
-        gaps = []
-        for chunk, logits in student.chunks():
-            size = len(logits)
+
+        def term(chunk: slice, logits: Tensor) -> tuple[Tensor, Metrics]:
             theirs_nB, ids_nK = teacher.logps(chunk, logits)
             mine_nB = logits if ids_nK is None else bucket(logits, ids_nK)
-            loss, metrics = DIVERGENCES[self._numbers.divergence](mine_nB, theirs_nB, token_count=size)
-            gaps.append(metrics.pop("gap_N"))
-            (self._numbers.micro * loss * (size / divisor)).backward()
-            self._note(metrics, size)
-        return torch.cat(gaps).cpu()
+            loss, metrics = DIVERGENCES[numbers.divergence](mine_nB, theirs_nB, token_count=len(logits))
+            return numbers.micro * loss, metrics
+
+        return term
 
     def _note(self, metrics: dict[str, Tensor], size: int) -> None:
         # Kept as tensors until the end: reading one makes a GPU wait.
