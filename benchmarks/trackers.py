@@ -42,25 +42,10 @@ def init(**settings):
 at("import")
 """
 SMALL = [
-    "policy.hidden=32",
-    "policy.layers=1",
-    "policy.heads=2",
-    "policy.max_tokens=24",
-    "run.threads=1",
-    "sft.practice=20",
-    "sft.dialogues=100",
-    "sft.corrections=50",
-    "sft.batch_tokens=384",
-    "sft.lr=0.02",
-    "teacher.replay=0",
-    "train.steps=2",
-    "play.dialogues=4",
-    "branch.candidates=3",
-    "gate.enabled=false",
-    "eval.dialogues=2",
-    "eval.turns=1",
-    "eval.bootstrap=50",
-    "eval.exploits=false",
+    *("policy.hidden=32", "policy.layers=1", "policy.heads=2", "policy.max_tokens=24", "run.threads=1"),
+    *("sft.practice=20", "sft.dialogues=100", "sft.corrections=50", "sft.batch_tokens=384", "sft.lr=0.02"),
+    *("teacher.replay=0", "train.steps=2", "play.dialogues=4", "branch.candidates=3", "gate.enabled=false"),
+    *("eval.dialogues=2", "eval.turns=1", "eval.bootstrap=50", "eval.exploits=false"),
 ]
 
 
