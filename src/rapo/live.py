@@ -32,7 +32,7 @@ FIGURES = {
     "KL to start": "kl_to_start",
     "variety": "distinct_2",
 }
-LEVELS = "▁▂▃▄▅▆▇█"
+LEVELS = "▁▂▃▄▅▆▇"  # a full block would touch the line above
 PHASES = ("play", "branch", "judge", "correct", "update")
 FRAMES = 4  # a second
 NARROW = 64  # columns below which ranges and clocks are left out
@@ -211,7 +211,11 @@ def draw(board: Board, now: float, width: int) -> RenderableType:
     """The board at a time, for a terminal of ``width`` columns; no line is longer."""
     parts = [_bar(board, now, width), _phases(board, now, width), Text(""), _figures(board, width), _alarms(board)]
     if board.said:
-        parts += [Text(""), _said(board)]
+        parts += [
+            Text(""),
+            Text("last group: reply → what the user said", style="dim", no_wrap=True, overflow="ellipsis"),
+            _said(board),
+        ]
     return Stack(*parts)
 
 
@@ -225,7 +229,7 @@ def _bar(board: Board, now: float, width: int) -> RenderableType:
     if fresh and board.done < board.steps:
         clock += f", {_clock(passed / fresh * (board.steps - board.done))} left"
     told = f"{board.done}/{board.steps}" + (f"  {clock}" if width >= NARROW else "")
-    bar = ProgressBar(total=max(1, board.steps), completed=board.done)
+    bar = ProgressBar(total=max(1, board.steps), completed=board.done, complete_style="cyan", finished_style="green")
     grid.add_row(Text(TITLE, style="bold"), bar, Text(told, style="cyan"))
     return grid
 
@@ -234,28 +238,26 @@ def _phases(board: Board, now: float, width: int) -> Text:
     """The phases in their order, with the seconds of the last step; the one under way with its own."""
     line = Text(no_wrap=True, overflow="ellipsis")
     for name in PHASES:
-        if name == board.phase:
-            running = f" {_clock(now - board.since)}" if width >= NARROW else ""
-            line.append(f" {name}{running} ", style="reverse")
-        else:
-            known = f" {board.seconds[name]:.1f}s" if board.seconds and width >= NARROW else ""
-            line.append(f" {name}{known} ", style="dim")
-        line.append(" ")
+        mine = name == board.phase
+        seconds = now - board.since if mine else board.seconds.get(name, 0.0)
+        told = f" {seconds:.1f}s" if width >= NARROW and (mine or board.seconds) else ""
+        line.append(f"{name}{told}", style="reverse" if mine else "dim")
+        line.append("  " if width >= NARROW else " ")
     return line
 
 
 def _figures(board: Board, width: int) -> RenderableType:
-    grid = Table.grid(padding=(0, 2), expand=True)
-    for ratio, justify in ((None, "left"), (None, "right"), (1, "left"), (None, "right")):
-        grid.add_column(no_wrap=True, ratio=ratio, justify=justify)  # type: ignore[arg-type]
-    room = max(8, width - 44) if width >= NARROW else max(4, width - 26)
+    """Per figure the newest value, on wide terminals the lowest and highest, and all as a line of blocks."""
+    wide = width >= NARROW
+    grid = Table.grid(padding=(0, 2))
+    for justify in ("left", "right", "right", "left") if wide else ("left", "right", "left"):
+        grid.add_column(no_wrap=True, justify=justify)  # type: ignore[arg-type]
     for label, name in FIGURES.items():
         values = board.history.get(name, ())
         known = [value for value in values if math.isfinite(value)]
-        newest = f"{values[-1]:.2f}" if values and math.isfinite(values[-1]) else "-"
-        span = f"{min(known):.2f} to {max(known):.2f}" if known and width >= NARROW else ""
-        row = Text(label), Text(newest, style="bold"), Text(spark(values, room), style="cyan"), Text(span, style="dim")
-        grid.add_row(*row)
+        span = [Text(f"{min(known):.2f} to {max(known):.2f}" if known else "", style="dim")] if wide else []
+        newest = Text(f"{known[-1]:.2f}" if known else "-", style="bold")
+        grid.add_row(Text(label), newest, *span, Text(spark(values, width - (44 if wide else 24)), style="cyan"))
     return grid
 
 
@@ -270,8 +272,8 @@ def _said(board: Board) -> RenderableType:
     grid = Table.grid(padding=(0, 1), expand=True)
     for ratio in (None, None, 1, None, 1):
         grid.add_column(no_wrap=True, ratio=ratio, overflow="ellipsis")
-    for (name, said), colour in zip(board.said.items(), ("green", "red"), strict=True):
-        change = Text(f"{said.change:+.1f}", style=colour)
+    for name, said in board.said.items():
+        change = Text(f"{said.change:+.1f}", style="green" if said.change > 0 else "red")
         grid.add_row(
             Text(name), change, Text(printable(said.reply)), Text("→", style="dim"), Text(printable(said.echo))
         )
@@ -281,8 +283,8 @@ def _said(board: Board) -> RenderableType:
 def spark(values: Sequence[float], width: int) -> str:
     """A line of at most ``width`` columns: a block per value, or per mean of neighbours where there are more.
 
-    The lowest and highest twentieths of a long line are drawn as their ends, so that one outlier does not flatten the rest. A
-    value that is not there is a gap.
+    The lowest and highest twentieths of a long line are drawn as their ends, so that one outlier does not flatten the
+    rest. A value that is not there is a gap.
     """
     size = math.ceil(len(values) / max(1, width)) or 1
     means = [_mean(values[start : start + size]) for start in range(0, len(values), size)]

@@ -76,7 +76,9 @@ class Terminal:
     def _bar(self, title: str, total: int) -> Iterator[Bar]:
         columns = (
             TextColumn("{task.description:<14}"),
-            BarColumn(bar_width=max(4, min(28, self.console.width - FIGURES_WIDTH))),
+            BarColumn(
+                max(4, min(28, self.console.width - FIGURES_WIDTH)), complete_style="cyan", finished_style="green"
+            ),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
