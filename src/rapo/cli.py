@@ -228,6 +228,25 @@ def view(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs", show_default=False)],
+    plots: Annotated[bool, typer.Option("--plots", help="draw figures for a paper, as SVG and PNG")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder of the figures [default: plots in the first run]")] = None,
+) -> None:
+    """Figures of one run or several: learning curves, teacher lift, before and after, seconds per phase.
+
+    One column of a paper wide, 95% intervals where there is something to take them over, colours that the colour-blind
+    can tell apart. Needs the extra plots. The page to look around in is made by rapo view.
+    """
+    if not plots:
+        raise ConfigError("nothing was asked for", expected="--plots", fix="for the page of a run: rapo view RUN")
+    from rapo.report import write_plots
+
+    for file in write_plots(runs, out or runs[0] / "plots"):
+        _terminal(False).say(str(file))
+
+
+@app.command()
 def data(
     files: Annotated[list[Path], typer.Argument(help="files, folders or globs", show_default=False)],
 ) -> None:

@@ -251,7 +251,7 @@ def _figures(board: Board, width: int) -> RenderableType:
     wide = width >= NARROW
     grid = Table.grid(padding=(0, 2))
     for justify in ("left", "right", "right", "left") if wide else ("left", "right", "left"):
-        grid.add_column(no_wrap=True, justify=justify)  # type: ignore[arg-type]
+        grid.add_column(no_wrap=True, justify=justify)
     for label, name in FIGURES.items():
         values = board.history.get(name, ())
         known = [value for value in values if math.isfinite(value)]
@@ -300,7 +300,7 @@ def _level(value: float, low: float, high: float) -> str:
     if not math.isfinite(value):
         return " "
     if high <= low:
-        return LEVELS[len(LEVELS) // 2 - 1]
+        return LEVELS[len(LEVELS) // 2]
     share = (min(high, max(low, value)) - low) / (high - low)
     return LEVELS[min(len(LEVELS) - 1, int(share * len(LEVELS)))]
 
