@@ -203,7 +203,7 @@ def _mark(name: str, marker: str, colour: str, face: str | None = None) -> Line2
     )
 
 
-def _key(figure: Figure, *handles: Line2D, fontsize: float = 7.5, **spaces: float) -> None:
+def _key(figure: Figure, *handles: Line2D, fontsize: float = 7.5, **spaces: Any) -> None:
     """What the marks are, above the axes."""
     where: Any = {"loc": "outside upper right", "ncols": len(handles), "frameon": False, "fontsize": fontsize}
     figure.legend(handles=handles, **where, **spaces)
