@@ -15,18 +15,18 @@ from matplotlib.ticker import MaxNLocator
 from learning_arms import MAIN, RIVALS, SWEEPS
 from learning_figures import AWAY, HOME, World
 from rapo.evals.stats import Interval
+from rapo.report.plot_style import BLUE, GREEN, GREY, OCHRE, ORANGE, PURPLE, RED, SKY, STYLE, band, dot, name_ends, save
 
-GREY = "#6b6b6b"
 COLOURS: Mapping[str, str] = {
     "SFT": GREY,
-    "GRPO": "#D55E00",
-    "GRPO and replay": "#E69F00",
-    "distillation, own tokens": "#CC79A7",
-    "distillation, corrections": "#009E73",
-    "RAPO": "#0072B2",
-    "RAPO, random turns": "#56B4E9",
+    "GRPO": RED,
+    "GRPO and replay": ORANGE,
+    "distillation, own tokens": PURPLE,
+    "distillation, corrections": GREEN,
+    "RAPO": BLUE,
+    "RAPO, random turns": SKY,
     "RAPO, no echoes": "#000000",
-    "RAPO, all verified": "#8a6d00",  # darker than their yellow, which is hard to see on white
+    "RAPO, all verified": OCHRE,
 }
 SHORT = {"distillation, own tokens": "distil own tokens", "distillation, corrections": "distil corrections"}
 PANELS: Mapping[str, Sequence[str]] = {
@@ -35,39 +35,19 @@ PANELS: Mapping[str, Sequence[str]] = {
 }
 UNITS = {"support": "ease gained over a talk", "bargaining": "surplus gained, tenths"}
 Line = Sequence[tuple[float, Interval]]
-STYLE = {
-    "font.size": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "svg.hashsalt": "rapo",  # the same plot is the same file
-    "svg.fonttype": "none",  # a third of the size; whatever font stands in is narrower
-}
 
 
 def draw(worlds: Sequence[World], folder: Path) -> Iterator[Path]:
     """Draw every plot that there are runs for, as PNG and SVG; the files."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = {"learning": _learning, "final": _final, "teacher": _teacher, "sweeps": _sweeps}
-    with mpl.rc_context(STYLE):
-        for name, plot in plots.items():
-            shown = [world for world in worlds if name != "sweeps" or _swept([world])]
-            if not shown:
-                continue
+    for name, plot in plots.items():
+        shown = [world for world in worlds if name != "sweeps" or _swept([world])]
+        if not shown:
+            continue
+        with mpl.rc_context(STYLE):
             figure = plot(shown)
-            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                path = folder / f"study-{name}.{kind}"
-                figure.savefig(path, dpi=130, metadata=metadata)
-                yield path
+        yield from save(figure, folder, f"study-{name}", dpi=130)
 
 
 def _learning(worlds: Sequence[World]) -> Figure:
@@ -137,7 +117,8 @@ def _dots(
         for place, arm in enumerate(arms):
             for population, shift in ((HOME, -0.14), (AWAY, 0.14)) if arm in world.runs else ():
                 colour = COLOURS.get(arm, COLOURS["RAPO"])
-                _dot(axes, value(world, arm, population), place + shift, colour, full=population == HOME)
+                found = value(world, arm, population)
+                dot(axes, place + shift, (found.mean, found.low, found.high), colour, full=population == HOME)
         axes.set(title=world.name, xlabel=labels[world.name], yticks=range(len(arms)), yticklabels=arms)
         axes.set_ylim(len(arms) - 0.5, -0.6)
         axes.tick_params(axis="y", length=0, labelcolor="black")
@@ -164,17 +145,8 @@ def _lines(
     other = dict.fromkeys(lines, COLOURS["GRPO"])
     colours = {**other, **colours}
     for name, line in lines.items():
-        calls = [at for at, _ in line]
-        axes.fill_between(
-            calls, [v.low for _, v in line], [v.high for _, v in line], color=colours[name], alpha=0.15, linewidth=0
-        )
-        axes.plot(
-            calls,
-            [v.mean for _, v in line],
-            color=colours[name],
-            linewidth=1.6,
-            linestyle="--" if name in SWEEPS["rival"] else "-",
-        )
+        points = [(at, value.mean, value.low, value.high) for at, value in line]
+        band(axes, points, colours[name], dashed=name in SWEEPS["rival"])
     axes.set_xlim(0, world.calls * 1.02)
     axes.set_ylabel(label)
     if axes.get_subplotspec().is_last_row():
@@ -182,32 +154,9 @@ def _lines(
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.autoscale_view()
-    ends = {name: line[-1][1].mean for name, line in lines.items() if line}
-    low, high = axes.get_ylim()
-    for name, height in _apart(ends, 0.08 * (high - low)).items():
-        axes.annotate(
-            SHORT.get(name, name),
-            (1.0, height),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            color=colours[name],
-            va="center",
-            fontweight="bold" if name == "RAPO" else "normal",
-            annotation_clip=False,
-        )
-
-
-def _apart(heights: Mapping[str, float], least: float) -> dict[str, float]:
-    """The heights of labels, moved until neighbours are ``least`` apart; their order stays."""
-    names = sorted(heights, key=heights.__getitem__)
-    placed = [heights[name] for name in names]
-    for _ in range(100):
-        for i in range(len(placed) - 1):
-            short = least - (placed[i + 1] - placed[i])
-            if short > 0:
-                placed[i], placed[i + 1] = placed[i] - short / 2, placed[i + 1] + short / 2
-    return dict(zip(names, placed, strict=True))
+    ends = {SHORT.get(name, name): line[-1][1].mean for name, line in lines.items() if line}
+    shown = {SHORT.get(name, name): colour for name, colour in colours.items()}
+    name_ends(axes, ends, shown, bold=("RAPO",))
 
 
 def _level(axes: Axes, height: float, name: str) -> None:
@@ -221,12 +170,6 @@ def _level(axes: Axes, height: float, name: str) -> None:
         color=GREY,
         ha="right",
     )
-
-
-def _dot(axes: Axes, value: Interval, place: float, colour: str, *, full: bool) -> None:
-    axes.plot([value.low, value.high], [place, place], color=colour, linewidth=1.3, solid_capstyle="butt")
-    face = colour if full else "white"
-    axes.plot([value.mean], [place], "o", color=colour, markersize=5, markerfacecolor=face)
 
 
 def _key(figure: Figure) -> None:

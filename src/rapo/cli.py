@@ -39,10 +39,11 @@ Overrides = Annotated[
     typer.Argument(help="changes to it: section.key=value, such as train.steps=10", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per event and line, for programs.")]
 
 
 @app.command()
-def demo(overrides: Overrides = None, quiet: Quiet = False) -> None:
+def demo(overrides: Overrides = None, quiet: Quiet = False, json_: Json = False) -> None:
     """Watch a small model learn from echoes: offline, a few minutes on two CPU cores.
 
     Makes a model from scratch that answers everyone with generic empathy, trains it on the reactions of simulated
@@ -50,7 +51,7 @@ def demo(overrides: Overrides = None, quiet: Quiet = False) -> None:
     """
     from rapo.recipes import recipe_path
 
-    train(recipe_path("demo"), overrides, quiet)
+    train(recipe_path("demo"), overrides, quiet, json_)
 
 
 @app.command()
@@ -69,13 +70,13 @@ def sft(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> No
 
 
 @app.command()
-def train(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> None:
+def train(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False, json_: Json = False) -> None:
     """Train a policy on reactions: play, select, branch, judge, correct, update.
 
     Without policy.path a model is made from scratch first. Stop it with Ctrl-C whenever you like: rapo resume RUN goes
     on from the last checkpoint. GRPO alone is update.micro=0, distillation alone update.macro=0.
     """
-    config, terminal = _config(recipe, overrides), _terminal(quiet)
+    config, terminal = _config(recipe, overrides), _terminal(quiet, json_)
     with _new_run(config, terminal) as run:
         _train(run, terminal)
 
@@ -85,6 +86,7 @@ def resume(
     run: Annotated[Path, typer.Argument(help="folder of the run", show_default=False)],
     overrides: Overrides = None,
     quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Go on with a run that was stopped, from its last whole checkpoint; nothing else is needed.
 
@@ -94,7 +96,7 @@ def resume(
     from rapo.records import RunDirectory
     from rapo.show import is_finished, show_result
 
-    terminal = _terminal(quiet)
+    terminal = _terminal(quiet, json_)
     with RunDirectory.open(run) as directory:
         directory.change(overrides or [])
         if is_finished(run, directory.config.train.steps):
@@ -223,6 +225,25 @@ def view(
         import webbrowser
 
         webbrowser.open(page.resolve().as_uri())
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs", show_default=False)],
+    plots: Annotated[bool, typer.Option("--plots", help="draw figures for a paper, as SVG and PNG")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder of the figures [default: plots in the first run]")] = None,
+) -> None:
+    """Figures of one run or several: learning curves, teacher lift, before and after, seconds per phase.
+
+    One column of a paper wide, 95% intervals where there is something to take them over, colours that the colour-blind
+    can tell apart. Needs the extra plots. The page to look around in is made by rapo view.
+    """
+    if not plots:
+        raise ConfigError("nothing was asked for", expected="--plots", fix="for the page of a run: rapo view RUN")
+    from rapo.report import write_plots
+
+    for file in write_plots(runs, out or runs[0] / "plots"):
+        _terminal(False).say(str(file))
 
 
 @app.command()
@@ -367,10 +388,10 @@ def _evaluation(
     return settings, terminal
 
 
-def _terminal(quiet: bool) -> Terminal:
-    from rapo.progress import Terminal
+def _terminal(quiet: bool, json_: bool = False) -> Terminal:
+    from rapo.progress import Events, Terminal
 
-    return Terminal(quiet=quiet)
+    return Events(quiet=quiet) if json_ else Terminal(quiet=quiet)
 
 
 @contextmanager

@@ -172,6 +172,14 @@ class Parts:
         """What each role has used of language models; empty without any."""
         return {} if self._journal is None else self._journal.totals()
 
+    def spent(self) -> dict[str, float]:
+        """The share of each budget of ``calls`` that is spent; empty without budgets or calls."""
+        if self._journal is None:
+            return {}
+        from rapo.models.ledger import spent
+
+        return spent(self._journal, self.config.calls)
+
     def tallies(self) -> dict[str, Tally]:
         """How the answers of language models to this process could be read, by part."""
         found: dict[str, Tally] = {}

@@ -152,6 +152,11 @@ def read_records(path: Path, kind: Kind) -> Iterator[dict[str, Any]]:
         yield from (row for _, row in _rows(file))
 
 
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """A line of the metrics with NaN where JSON has null."""
+    return {name: math.nan if value is None else value for name, value in row.items()}
+
+
 def to_json(value: Any) -> Any:
     """Plain JSON data of dataclasses, mappings with text keys, sequences and scalars; raises RunError otherwise."""
     if is_dataclass(value) and not isinstance(value, type):

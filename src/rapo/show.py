@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -26,6 +27,7 @@ def show_result(path: Path, terminal: Terminal) -> None:
     results = [each for file in files for each in read_results(file) or ()]
     others = [each for each in results if each.main != "change"]
     results = [each for each in results if each.main == "change"]
+    terminal.event("result", run=str(path), summary=_summary(path))
     terminal.console.print(table(results))
     verdict(results, terminal)
     for start, trained in zip(*([r for r in others if r.speaker == s] for s in ("start", "trained")), strict=False):
@@ -40,8 +42,12 @@ def show_result(path: Path, terminal: Terminal) -> None:
 
 def is_finished(path: Path, steps: int) -> bool:
     """Whether the run at ``path`` has done all its ``steps`` and been evaluated."""
-    summary = path / "summary.json"
-    return summary.is_file() and int(json.loads(summary.read_text(encoding="utf-8"))["steps"]) >= steps
+    return (path / "summary.json").is_file() and int(_summary(path)["steps"]) >= steps
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    return found
 
 
 def table(results: Sequence[Result]) -> Table:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -22,10 +22,11 @@ import torch
 from transformers.utils import logging
 
 from rapo import prompts
-from rapo.alarms import Alarms
+from rapo.alarms import Alarms, BudgetAlarm
 from rapo.config import WORLDS, RunConfig
 from rapo.errors import BudgetError, EndpointError, ModelError
 from rapo.evals.suite import Result
+from rapo.live import watch
 from rapo.measure import evaluate
 from rapo.model_card import card, write_card
 from rapo.models import adapters
@@ -36,7 +37,7 @@ from rapo.optimize.render import Example
 from rapo.optimize.sft import SftStep
 from rapo.parts import Parts
 from rapo.progress import Terminal
-from rapo.records import RunDirectory, atomic_write, read_records, to_json
+from rapo.records import RunDirectory, atomic_write, numbers, read_records, to_json
 from rapo.report import leave_report
 from rapo.seeds import derive_seed
 from rapo.suites import own
@@ -143,21 +144,20 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
         for name in ("evaluation-after.json", "summary.json"):
             (run.path / name).unlink(missing_ok=True)
     deadline = time.monotonic() + 60 * config.train.max_minutes if config.train.max_minutes else math.inf
-    alarms, saver = Alarms(), _Saver(trainer, run, done, _scores_since_regular_save(run, done))
-    figures: dict[str, str] = {}
-    with tracked(run, terminal.warn) as trackers, terminal.stage("reinforce", config.train.steps) as bar:
-        bar(done)
+    saver = _Saver(trainer, run, done, _scores_since_regular_save(run, done))
+    budget, alarms, history = BudgetAlarm(config.train.steps, done, parts.spent()), Alarms(), _logged(run)
+    for metrics in history:
+        alarms.check(metrics)  # what was told of before is not told of again
+    with tracked(run, terminal.warn) as trackers, watch(terminal, config.train.steps, history) as watcher:
         for number in range(done + 1, config.train.steps + 1):
             with saver.on_stop():
-                step = trainer.step(number, lambda phase: bar(saver.done, {"now": phase} | figures))
+                step = trainer.step(number, watcher.phase)
             record(run, step)
             run.flush()
             trackers.log(number, step.metrics)
-            for alarm in alarms.check(step.metrics):
-                terminal.warn(f"step {number}: {alarm}")
-            bar(number, found := _figures(step.metrics))
-            # Beside the name of a phase there is room for one figure on 80 columns.
-            figures.update(change=found.get("change", "-"))
+            for text in [*alarms.check(step.metrics), *budget.check(number, parts.spent())]:
+                watcher.alarm(number, text)
+            watcher.step(number, step.metrics, step.groups, [*alarms.standing, *budget.standing])
             late = time.monotonic() > deadline
             saver.after(step, late or number == config.train.steps)
             if late:
@@ -204,8 +204,11 @@ class _Saver:
 def _scores_since_regular_save(run: RunDirectory, done: int) -> list[float]:
     """What the steps after the last regular checkpoint scored, so that a stop between two changes no score."""
     regular = done - done % run.config.train.save_every
-    rows = (row for row in read_records(run.path, "metrics") if row["step"] > regular)
-    return [math.nan if row["state_change"] is None else row["state_change"] for row in rows]
+    return [row["state_change"] for row in _logged(run) if row["step"] > regular]
+
+
+def _logged(run: RunDirectory) -> list[dict[str, float]]:
+    return [numbers(row) for row in read_records(run.path, "metrics")]
 
 
 def _notice_plain_updates(policy: Policy, terminal: Terminal) -> None:
@@ -295,13 +298,6 @@ def _pass_gate(run: RunDirectory, start: Policy, terminal: Terminal) -> None:
     terminal.say(f"gate: loss on copied facts {gate.fact_loss:.3f}, teacher lift {gate.teacher_lift:.2f}")
     check_gate(gate, config)
     atomic_write(path, json.dumps({"v": 1, **asdict(gate)}) + "\n")
-
-
-def _figures(metrics: Mapping[str, float]) -> dict[str, str]:
-    shown = {"change": "state_change", "lift": "teacher_lift", "kl": "kl_to_start"}
-    return {
-        label: f"{metrics[name]:.2f}" for label, name in shown.items() if math.isfinite(metrics.get(name, math.nan))
-    }
 
 
 def _summary(run: RunDirectory, parts: Parts, results: Sequence[Result], seconds: float) -> dict[str, Any]:

@@ -128,6 +128,20 @@ def test_quiet_prints_the_result_and_nothing_of_progress(start, tmp_path):
     assert "Change of ease over a talk" in out
 
 
+def test_json_prints_events_and_nothing_else(start, tmp_path):
+    settings = (*TINY, *ONE_STEP, f"policy.path={start}", f"run.dir={tmp_path / 'run'}")
+    result = run_rapo("train", DEMO, *settings, "--json")
+    events = [json.loads(line) for line in result.out.splitlines()]
+    assert (result.code, result.err) == (0, "")
+    kinds = list(dict.fromkeys(each["event"] for each in events))
+    assert kinds == ["text", "progress", "step", "result"]
+    (step,) = (each for each in events if each["event"] == "step")
+    assert step["metrics"] | {"v": 1, "step": 1} == json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    again = run_rapo("resume", tmp_path / "run", "--json", "--quiet")
+    first = json.loads(again.out.splitlines()[0])
+    assert (first["event"], first["summary"]["steps"]) == ("result", 1)
+
+
 def test_eval_prints_the_ladder_and_writes_it(trained, tmp_path):
     settings = [part for each in EVAL if "exploits" not in each for part in ("--set", each)]
     target = tmp_path / "table.json"

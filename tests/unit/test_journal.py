@@ -17,7 +17,7 @@ from rapo.models import owner
 from rapo.models.chat import ChatAnswer, ChatRequest, Scripted, ask
 from rapo.models.journal import Journal, Totals
 from rapo.models.journaled import Journaled
-from rapo.models.ledger import Account, request_key
+from rapo.models.ledger import Account, request_key, spent
 from rapo.parts import Parts
 from rapo.types import Message
 
@@ -158,6 +158,14 @@ def test_no_attempt_starts_that_could_exceed_the_budget(tmp_path, calls, name, u
     with pytest.raises(BudgetError, match=f"calls.{name}; got {used} spent.*raise calls.{name}"):
         account(tmp_path, calls).start(request(), 50, first=True)
     assert mine.journal.totals()["user"].attempts == 2
+
+
+def test_the_share_of_each_budget_that_is_spent(tmp_path):
+    calls = Calls(max_calls=4, max_cost=0.0044)
+    mine = account(tmp_path, calls)
+    mine.start(request(), 50, first=True)
+    # 1 of 4 attempts; 50 tokens read at 2e-6 and 100 written at 10e-6 are 0.0011.
+    assert spent(mine.journal, calls) == {"calls.max_calls": 0.25, "calls.max_cost": pytest.approx(0.25)}
 
 
 def test_a_model_in_this_process_uses_up_no_budget(tmp_path):

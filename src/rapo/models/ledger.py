@@ -21,6 +21,23 @@ def request_key(spec: ModelSpec, request: ChatRequest) -> str:
     return blake2b(f"[{sampling},{request.as_json()}]".encode(), digest_size=20).hexdigest()
 
 
+def spent(journal: Journal, calls: Calls) -> dict[str, float]:
+    """The share of each budget that is spent or under way, by its key; those without a limit are absent."""
+    with journal.read() as db:
+        return {f"calls.{name}": used / limit for name, (used, limit) in _budgets(db, calls).items() if limit}
+
+
+def _budgets(db: sqlite3.Connection, calls: Calls) -> dict[str, tuple[float, float | None]]:
+    """What counts against each budget, and its limit."""
+    used = db.execute(
+        "SELECT coalesce(sum(attempts), 0), coalesce(sum(prompt_tokens + completion_tokens), 0),"
+        " coalesce(sum(cost), 0) FROM totals WHERE role NOT LIKE ?",
+        ("%" + LOCAL,),
+    ).fetchone()
+    limits = {"max_calls": calls.max_calls, "max_tokens": calls.max_tokens, "max_cost": calls.max_cost}
+    return {name: (mine, limit) for mine, (name, limit) in zip(used, limits.items(), strict=True)}
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """One model in one role, and the journal that keeps its answers and its costs.
@@ -166,14 +183,7 @@ class Account:
         return (prompt * self.spec.price_in + answer * self.spec.price_out) / 1e6
 
     def _afford(self, db: sqlite3.Connection, tokens: int, cost: float) -> None:
-        spent = db.execute(
-            "SELECT coalesce(sum(attempts), 0), coalesce(sum(prompt_tokens + completion_tokens), 0),"
-            " coalesce(sum(cost), 0) FROM totals WHERE role NOT LIKE ?",
-            ("%" + LOCAL,),
-        ).fetchone()
-        limits = (self.calls.max_calls, self.calls.max_tokens, self.calls.max_cost)
-        names = ("max_calls", "max_tokens", "max_cost")
-        for name, used, more, limit in zip(names, spent, (1, tokens, cost), limits, strict=True):
+        for (name, (used, limit)), more in zip(_budgets(db, self.calls).items(), (1, tokens, cost), strict=True):
             if limit is not None and used + more > limit:
                 raise BudgetError(
                     f"the next call could exceed the budget calls.{name}",

@@ -4,6 +4,8 @@ reading.py    the records of a run directory, also of one that is still being wr
 overview.py   its status, curves, alarms, phases, calls and versions
 columns.py    what lists and plots need of every dialogue, group and evaluation, apart from their texts
 page.py       the file: a content security policy, compressed data, and report.css, *.js beside it
+
+``rapo report --plots`` draws runs for a paper (``plots.py``; ``plot_style.py`` has what all plots share).
 """
 
 from __future__ import annotations
@@ -29,6 +31,26 @@ def write_report(runs: list[Path], out: Path) -> Path:
     with disk_errors(out):
         atomic_write(out, html_page(runs))
     return out
+
+
+def write_plots(runs: list[Path], out: Path) -> list[Path]:
+    """Draw the plots of some runs into a folder; the files.
+
+    Raises:
+        RunError: matplotlib is missing, a folder holds no run or nothing to draw, or ``out`` cannot be written.
+    """
+    try:
+        from rapo.report.plots import draw
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        fix = "pip install 'rapo-rl[plots]'"
+        raise RunError("plots need matplotlib", expected="the extra plots", fix=fix) from error
+    with disk_errors(out):
+        files = list(draw(runs, out))
+    if not files:
+        raise RunError("there is nothing to draw", got="runs without a step or an evaluation", fix="let one go on")
+    return files
 
 
 def leave_report(run: Path, warn: Callable[[str], None]) -> None:

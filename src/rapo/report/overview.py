@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import Any
 
 from rapo.alarms import Alarms
+from rapo.records import numbers
 from rapo.report.reading import Json, RunFiles, trajectory
 
 
@@ -73,8 +73,4 @@ def _status(run: RunFiles) -> Json:
 def _alarms(metrics: list[Json]) -> list[tuple[int, str]]:
     """What the run warned of, by the rules it warned by."""
     alarms = Alarms()
-    return [(row["step"], text) for row in metrics for text in alarms.check(_numbers(row))]
-
-
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in row.items()}
+    return [(row["step"], text) for row in metrics for text in alarms.check(numbers(row))]
