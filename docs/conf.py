@@ -1,4 +1,4 @@
-"""The documentation site: ``make docs`` builds it into site/. Two pages are filled from the code as the site is built."""
+"""The site of the docs: ``make docs`` builds it into site/, two of its pages from the code."""
 
 from __future__ import annotations
 
