@@ -15,8 +15,10 @@ project, author, release = "RAPO", "the RAPO authors", __version__
 extensions = ["myst_parser"]
 html_theme, html_title = "furo", f"RAPO {__version__}"
 html_static_path, html_css_files = ["_static"], ["site.css"]
-html_copy_source = False
+html_copy_source = html_use_index = False
 myst_heading_anchors = 4
+# A block without a language is shell.
+highlight_language = "bash"
 
 
 def cli_reference() -> str:
@@ -24,7 +26,7 @@ def cli_reference() -> str:
     root = typer.main.get_command(command_line)
     blocks = []
     for name, command in root.commands.items():  # type: ignore[attr-defined]
-        context = command.make_context(f"rapo {name}", [], resilient_parsing=True, terminal_width=88)
+        context = command.make_context(f"rapo {name}", [], resilient_parsing=True, max_content_width=86)
         blocks.append(f"## rapo {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(blocks)
 
@@ -47,6 +49,8 @@ FILLED = {"cli": cli_reference, "config": config_reference}
 def _fill(app: Sphinx, page: str, source: list[str]) -> None:
     if page in FILLED:
         source[0] += "\n" + FILLED[page]()
+        # The page's own file does not change when the code does.
+        app.env.note_reread()
 
 
 def setup(app: Sphinx) -> None:
