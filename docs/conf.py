@@ -17,8 +17,8 @@ html_theme, html_title = "furo", f"RAPO {__version__}"
 html_static_path, html_css_files = ["_static"], ["site.css"]
 html_copy_source = html_use_index = False
 myst_heading_anchors = 4
-# A block without a language is shell.
-highlight_language = "bash"
+# Blocks without a language are commands of ours: as shell, eval and export would look like those of the shell.
+highlight_language = "text"
 
 
 def cli_reference() -> str:
