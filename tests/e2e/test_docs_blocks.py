@@ -165,11 +165,8 @@ class Hm:
 @of("python")
 def test_python(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder that holds the data it names, with the models and the speaker it speaks of."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "sotopia").symlink_to(ROOT / "tests" / "fixtures" / "sotopia")
-    talk = json.loads((ROOT / "tests" / "fixtures" / "esconv" / "ESConv.small.json").read_text())[0]
-    # A fifth of these are set aside for evaluation.
-    (tmp_path / "ESConv.json").write_text(json.dumps([{**talk, "situation": f"It is week {i}."} for i in range(10)]))
+    (tmp_path / "data").symlink_to(ROOT / "examples" / "data")
+    (tmp_path / "ESConv.json").symlink_to(ROOT / "examples" / "data" / "esconv.json")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     model = Scripted("stand-in", answer)
