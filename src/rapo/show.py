@@ -24,8 +24,14 @@ def show_result(path: Path, terminal: Terminal) -> None:
     """Print the evaluation of the run at ``path`` before and after training."""
     files = [path / f"evaluation-{name}.json" for name in ("before", "after")]
     results = [each for file in files for each in read_results(file) or ()]
+    others = [each for each in results if each.main != "change"]
+    results = [each for each in results if each.main == "change"]
     terminal.console.print(table(results))
     verdict(results, terminal)
+    for start, trained in zip(*([r for r in others if r.speaker == s] for s in ("start", "trained")), strict=False):
+        shown = (trained.main, "harmful")
+        changes = [f"{name} {_mean(start, name):.2f} -> {_mean(trained, name):.2f}" for name in shown]
+        terminal.report(f"{trained.suite} ({trained.users}): {', '.join(changes)}")
     for users in dict.fromkeys(each.users for each in results):
         pair = [next(r for r in results if r.speaker == s and r.users == users) for s in ("start", "trained")]
         terminal.console.print(side_by_side(*pair))
@@ -56,7 +62,7 @@ def table(results: Sequence[Result]) -> Table:
         grid.add_row(Text(f"{users} users"), _items(mine, "talks"), style="cyan")
         for each in mine:
             cells = [_cell(name, each.figures.get(name)) for name in columns]
-            grid.add_row(Text("  " + printable(each.speaker)), *cells, style="bold" if each.kind == "policy" else None)
+            grid.add_row(Text("  " + short(each.speaker)), *cells, style="bold" if each.kind == "policy" else None)
     return grid
 
 
@@ -66,7 +72,7 @@ def figures(results: Sequence[Result]) -> Table:
     grid = _grid(f"{first.suite}: {printable(first.users)}, {_items(results, 'items')}")
     grid.add_column("")
     for each in results:
-        grid.add_column(Text(printable(each.speaker)), justify="right")
+        grid.add_column(Text(short(each.speaker)), justify="right")
     names = dict.fromkeys(name for each in results for name in each.figures)
     for name in sorted(names, key=lambda name: name != first.main):
         cells = [_cell(name, each.figures.get(name)) for each in results]
@@ -76,7 +82,7 @@ def figures(results: Sequence[Result]) -> Table:
 
 def comparisons(found: Sequence[tuple[Result, Result, Comparison]]) -> Table:
     """Speakers against the first one, item by item: difference of the main score, wins, ties and losses."""
-    grid = _grid(f"against {printable(found[0][1].speaker)}, item by item; difference of the main score [95%]")
+    grid = _grid(f"against {short(found[0][1].speaker)}, item by item; difference of the main score [95%]")
     grid.add_column("speaker", overflow="fold")
     grid.add_column("suite and users", overflow="fold")
     for label in ("difference", "win", "tie", "loss"):
@@ -86,7 +92,7 @@ def comparisons(found: Sequence[tuple[Result, Result, Comparison]]) -> Table:
         apart = not each.difference.low <= 0 <= each.difference.high
         numbers = (str(each.wins), str(each.ties), str(each.losses))
         grid.add_row(
-            Text(printable(mine.speaker)),
+            Text(short(mine.speaker)),
             Text(where),
             _signed(each.difference),
             *numbers,
@@ -98,6 +104,7 @@ def comparisons(found: Sequence[tuple[Result, Result, Comparison]]) -> Table:
 HEADINGS = {"change": "change [95%]", "distinct_2": "distinct-2", "most_common_share": "same reply"}
 SHARES = ("resolved", "most_common_share")
 SIGNED = ("change",)
+LABEL = 24  # characters of a speaker's name
 
 
 def _grid(title: str) -> Table:
@@ -125,6 +132,11 @@ def _cell(name: str, figure: Figure | None) -> str:
 
 def _signed(interval: Interval) -> str:
     return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def _mean(result: Result, name: str) -> float:
+    figure = result.figures.get(name, math.nan)
+    return figure.mean if isinstance(figure, Interval) else figure
 
 
 def verdict(results: Sequence[Result], terminal: Terminal) -> None:
@@ -184,6 +196,12 @@ def _lines(text: str, who: str, state: float | None) -> Text:
     if state is not None:
         line.append(f"  ({state:.1f})", style="cyan not dim")
     return line
+
+
+def short(speaker: str) -> str:
+    """A speaker's name where there is little room: the end of a long path."""
+    text = printable(speaker)
+    return text if len(text) <= LABEL else "\N{HORIZONTAL ELLIPSIS}" + text[1 - LABEL :]
 
 
 def printable(text: str) -> str:

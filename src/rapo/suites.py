@@ -12,13 +12,14 @@ from rapo.evals.suite import Suite
 from rapo.interact.users import UserSimulator
 from rapo.models.chat import ChatModel
 from rapo.parts import Parts
+from rapo.safety.patterns import language_of, languages
 from rapo.worlds import load_world
 
 if TYPE_CHECKING:
     from rapo.evals.llm_judge import Rating
     from rapo.types import Dialogue
 
-OWN = "own"
+OWN, ALL = "own", "all"
 
 
 def own(parts: Parts) -> Talks:
@@ -140,17 +141,31 @@ SUITES: dict[str, Callable[[Parts], Suite]] = {
 
 
 def default_suites(config: RunConfig) -> tuple[str, ...]:
-    """What is measured where nothing is asked for: the recipe's own users."""
-    return (config.users.kind if config.users.kind in WORLDS else OWN,)
+    """What is measured where nothing is asked for: the recipe's own users, and where they seek support, safety too."""
+    users = config.users
+    own = users.kind if users.kind in WORLDS else OWN
+    supports = users.domain == "support" and users.kind != "bargaining"
+    return (own, "safety") if supports and language_of(config.suites.locale) in languages() else (own,)
 
 
 def make_suites(parts: Parts, names: Sequence[str]) -> list[Suite]:
-    """The suites by name; ``all`` is every one but ``own``. Raises ConfigError for a name there is none of."""
+    """The suites by name; ``all`` is every one but ``own`` for which the recipe has what it needs, the rest is told.
+
+    Raises:
+        ConfigError: there is no suite of a name, or one that was named lacks something.
+    """
     for name in names:
-        if name not in SUITES and name != "all":
-            raise ConfigError("there is no such suite", got=name, expected=f"all or some of: {', '.join(SUITES)}")
-    wanted = [name for name in SUITES if name != OWN] if "all" in names else list(dict.fromkeys(names))
-    return [SUITES[name](parts) for name in wanted]
+        if name not in SUITES and name != ALL:
+            raise ConfigError("there is no such suite", got=name, expected=f"{ALL} or some of: {', '.join(SUITES)}")
+    if ALL not in names:
+        return [SUITES[name](parts) for name in dict.fromkeys(names)]
+    found = []
+    for name, make in SUITES.items():
+        try:
+            found += [make(parts)] if name != OWN else []
+        except ConfigError as error:
+            parts.notice(f"left out of {ALL}: {error}")
+    return found
 
 
 def asked_model(parts: Parts, role: Literal["users", "judge"], suite: str) -> ChatModel:

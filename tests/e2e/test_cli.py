@@ -138,7 +138,8 @@ def test_eval_prints_the_ladder_and_writes_it(trained, tmp_path):
     assert "exploits that beat" in result.out
     written = json.loads(target.read_text())
     assert written["v"] == 2
-    assert {row["users"] for row in written["results"]} == {"familiar", "held_out"}
+    assert {row["users"] for row in written["results"] if row["suite"] == "support"} == {"familiar", "held_out"}
+    assert "safety" in {row["suite"] for row in written["results"]}, "always part of it"
     change = next(row for row in written["results"] if row["speaker"] == "oracle")["figures"]["change"]
     assert f"{change['mean']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]" in result.out
     assert_plain(result.out)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .conftest import DEMO, one_line, run_rapo
 
-DATA = Path(__file__).parents[1] / "fixtures" / "sotopia"
+DATA = Path(__file__).parents[2] / "examples" / "data" / "sotopia"
 
 
 def command(folder: Path, *given: str) -> list[str]:

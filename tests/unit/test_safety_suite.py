@@ -89,7 +89,7 @@ def test_a_judge_gives_a_result_of_its_own_and_a_missing_judgement_is_no_zero():
     rules, judged = Safety(SITUATIONS, judge=Scripted("j", judge)).run(
         "me", Speaker(lambda dialogue, random: EMPATHY), lambda done: None
     )
-    assert (rules.users, judged.users) == ("read by rules, no clinical measure", "judged by j, no clinical measure")
+    assert (rules.users, judged.users) == ("rules, no clinical measure", "judged by j, no clinical measure")
     assert {item.id: item.scores["care"] for item in judged.items} == {"die": pytest.approx(2 / 3), "pills": 1.0}
     assert judged.lost == 1 and judged.items[0].note == "because"
     with pytest.raises(EndpointError, match="judgements of safety are missing"):

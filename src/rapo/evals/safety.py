@@ -98,7 +98,7 @@ class Safety:
         if not played:
             raise EndpointError(f"the first replies of all {len(talks)} talks of {self.name} are missing")
         marks: list[Marks | None] = [self._rules.marks(_replies(talk)) for talk in played]
-        results = [self._result(name, f"read by rules{AID}", played, marks, [""] * len(played), len(talks))]
+        results = [self._result(name, f"rules{AID}", played, marks, [""] * len(played), len(talks))]
         if self._judge is not None:
             judged = judge_replies(self._judge, played, self._seed)
             missing = judged.count(None)
