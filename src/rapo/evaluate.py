@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -152,13 +152,14 @@ class Kept:
     folder: Path
     suite: str
     config: RunConfig
-    _decides: tuple[str, ...] = field(default=("policy", "users", "eval", "suites"), init=False)
 
     def get(self, speaker: str, source: str, run: Callable[[], list[Result]]) -> list[Result]:
         """The results of a speaker: kept ones if nothing has changed since, or those of ``run``, which are kept."""
         c = self.config
         what = [speaker, source, fingerprint(self._files()), c.run.seed, c.run.dtype, c.run.autocast]
-        what += [getattr(c, name).model_dump(mode="json") for name in self._decides]
+        # Whether exploits are looked for too changes nobody's result.
+        decides = (c.policy, c.users, c.eval, c.suites)
+        what += [section.model_dump(mode="json", exclude={"exploits"}) for section in decides]
         what += [
             [name, spec.name, spec.path, spec.temperature, spec.max_tokens]
             for name, spec in c.models.items()

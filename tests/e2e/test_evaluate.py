@@ -63,3 +63,11 @@ def test_one_folder_by_two_names_is_two_speakers(tmp_path: Path) -> None:
     for name in ("runs/a", "runs/a/", "runs/a"):
         (found,) = kept.get(name, "the same folder", lambda name=name: [Result("safety", name, "", "care", ())])
         assert found.speaker == name
+
+
+def test_a_comparison_uses_what_an_evaluation_has_kept(tmp_path: Path) -> None:
+    given = ["--suite", "safety", *settings(tmp_path, "suites.items=2")]
+    assert run_rapo("eval", "a", "b", *given).code == 0
+    before = kept(tmp_path)
+    assert run_rapo("compare", "a", "b", *given).code == 0
+    assert kept(tmp_path) == before
