@@ -159,7 +159,7 @@ def compare(
     """
     from rapo.evaluate import run_compare
 
-    if len(models) < 2:
+    if len(set(models)) < 2:
         raise ConfigError("there is nothing to compare", got=f"only {models[0]}", expected="two models or more")
     settings, terminal = _evaluation(models, config, set_, quiet)
     run_compare(settings, models, suite or [], terminal, out or settings.run.dir / "evaluations")
@@ -175,7 +175,7 @@ def chat(
     set_: Set = None,
     watch: Annotated[bool, typer.Option("--watch", help="begin by watching a simulated user of the recipe")] = False,
     page: Annotated[bool, typer.Option("--page", help="talk on a local page instead of in the terminal")] = False,
-    port: Annotated[int, typer.Option(help="of the page; 0 takes a free one")] = 0,
+    port: Annotated[int, typer.Option(help="of the page; 0 takes a free one", min=0, max=65535)] = 0,
     out: Annotated[Path, typer.Option(help="folder that receives the talks")] = Path("chats"),
 ) -> None:
     """Talk with a policy: play the user yourself, or watch a simulated one; rate replies from 1 to 5.

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rapo.config import RunConfig
+from rapo.data import fingerprint
 from rapo.errors import RunError
 from rapo.evals.battery import paying_exploits
 from rapo.evals.results import read_results, write_results
@@ -24,7 +25,7 @@ from rapo.progress import Terminal
 from rapo.records import disk_errors
 from rapo.show import comparisons, exploits, figures, table
 from rapo.stages import prepare
-from rapo.suites import default_suites, make_suites
+from rapo.suites import OWN, default_suites, make_suites
 from rapo.supervised import load_policy
 
 BATTERY = "battery"
@@ -53,6 +54,7 @@ def run_eval(
         ModelError: a model cannot be loaded.
         RunError: a file cannot be written.
     """
+    models = list(dict.fromkeys(models))
     if json_path and not json_path.parent.is_dir():
         raise RunError(f"{json_path} cannot be written", got=f"no folder {json_path.parent}", fix="make it first")
     with disk_errors(folder):
@@ -150,13 +152,19 @@ class Kept:
     folder: Path
     suite: str
     config: RunConfig
-    _decides: tuple[str, ...] = field(default=("policy", "users", "eval", "suites"), init=False)
 
     def get(self, speaker: str, source: str, run: Callable[[], list[Result]]) -> list[Result]:
         """The results of a speaker: kept ones if nothing has changed since, or those of ``run``, which are kept."""
         c = self.config
-        what = [source, c.run.seed, c.run.dtype, *(getattr(c, name).model_dump(mode="json") for name in self._decides)]
-        what += [[name, spec.name, spec.path, spec.temperature, spec.max_tokens] for name, spec in c.models.items()]
+        what = [speaker, source, fingerprint(self._files()), c.run.seed, c.run.dtype, c.run.autocast]
+        # Whether exploits are looked for too changes nobody's result.
+        decides = (c.policy, c.users, c.eval, c.suites)
+        what += [section.model_dump(mode="json", exclude={"exploits"}) for section in decides]
+        what += [
+            [name, spec.name, spec.path, spec.temperature, spec.max_tokens]
+            for name, spec in c.models.items()
+            if name in self._asked(speaker)
+        ]
         settings = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         slug = re.sub(r"[^\w.-]+", "-", speaker).strip("-.")[-80:]
         path = self.folder / f"{self.suite}--{slug}.json"
@@ -165,3 +173,14 @@ class Kept:
             found = run()
             write_results(path, found, settings=settings)
         return found
+
+    def _files(self) -> Sequence[Path]:
+        """The data that the suite is made of."""
+        c = self.config.suites
+        made_of = {OWN: self.config.users.files, "esconv": c.esconv, "emoharbor": c.emoharbor, "sotopia": c.sotopia}
+        return made_of.get(self.suite, ())
+
+    def _asked(self, speaker: str) -> set[str | None]:
+        """The language models that have a part in the results, by name."""
+        c = self.config
+        return {speaker, *c.users.models, *c.eval.models, c.eval.judge, c.suites.users, c.suites.judge}

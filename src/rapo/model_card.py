@@ -64,9 +64,7 @@ def _base(path: str | None) -> dict[str, str]:
 def _origins(config: RunConfig) -> dict[str, str]:
     users, judge = config.users, config.judge
     data = ", ".join(map(str, users.files)) or ("embedded world" if users.kind in WORLDS else "-")
-    judged = f"{judge.kind} {judge.model or ''}".strip() + (
-        "" if judge.permutations == 1 else f" x {judge.permutations}"
-    )
+    judged = f"{judge.kind} {judge.model or ''}".strip()
     return {
         "base model": str(config.policy.path or "made from scratch, fine-tuned on an embedded or given corpus"),
         "users": " ".join([users.kind, *users.models]) + (f", {users.population}" if users.kind in WORLDS else ""),

@@ -17,6 +17,7 @@ import fcntl
 import json
 import math
 import os
+import secrets
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -224,7 +225,8 @@ def atomic_write(path: Path, text: str) -> None:
 @contextmanager
 def atomic_open(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of ``path`` when the block ends without an error."""
-    temporary = path.with_name(f".tmp-{path.name}")
+    # A name of its own: another process may be writing the same file.
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         with temporary.open("wb") as file:
             yield file

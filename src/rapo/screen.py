@@ -12,6 +12,7 @@ from rapo.evals.detection import detection
 from rapo.evals.stats import Interval
 from rapo.progress import Terminal
 from rapo.safety import detector, situations
+from rapo.show import printable
 from rapo.types import Message
 
 AID = "a screening aid for research data, no clinical instrument (docs/safety.md)"
@@ -39,8 +40,7 @@ def _show_flagged(files: Sequence[Path], locale: str, terminal: Terminal) -> Non
         messages += len(said)
         for cue, text in found:
             around = text[max(0, cue.start - 30) : cue.end + 30]
-            shown = "".join(char if char.isprintable() else " " for char in around)
-            terminal.report(f"{ident}  {cue.category} ({cue.tier})  ...{shown}...")
+            terminal.report(f"{printable(ident)}  {cue.category} ({cue.tier})  ...{printable(around)}...")
     terminal.report(f"{flagged} of {len(talks)} talks are flagged, {messages} messages of users were read")
 
 

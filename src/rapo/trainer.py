@@ -133,7 +133,7 @@ class Trainer:
             "risk_skipped": float(skipped),
             "simulator_calls": float(calls),
             "missing_reactions": missing / calls if calls else 0.0,
-            "judge_calls": float(sum(len(group.candidates) > 1 for group in groups) * c.judge.permutations),
+            "judge_calls": float(sum(len(one.result().candidates) > 1 for one in judged) * c.judge.permutations),
             **{f"seconds_{phase}": clock.seconds.get(phase, 0.0) for phase in PHASES},
         }
         advantages = [lesson.advantages for lesson in learning.lessons]

@@ -79,6 +79,8 @@ def test_a_group_with_such_an_echo_is_not_learnt_from():
     calm, step = one_step([CALM, CALM]), one_step([CALM, CALM], branched=RISK)
     assert len(calm.groups) == 2 and calm.metrics["risk_skipped"] == 0
     assert step.groups == [] and step.metrics["risk_skipped"] == 2
+    # The judge was asked about them all the same.
+    assert step.metrics["judge_calls"] == calm.metrics["judge_calls"] == 2
 
 
 def test_all_of_it_is_learnt_from_where_the_config_says_so():

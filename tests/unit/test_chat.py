@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -15,7 +16,7 @@ from rapo.chat.page import Page
 from rapo.chat.talk import Talk
 from rapo.chat.terminal import Console
 from rapo.data import load_conversations
-from rapo.errors import DataError
+from rapo.errors import DataError, ModelError
 from rapo.progress import Terminal
 from rapo.types import Dialogue
 from rapo.worlds import load_world
@@ -100,7 +101,9 @@ def test_two_talks_in_one_second_have_files_of_their_own(talk: Talk) -> None:
 
 
 def test_the_terminal_takes_commands_and_shows_no_control_bytes(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = iter([f"Hi {BAD}", "/9", "/4", "/undo", "/help", "", "/watch", "", "/1", "/quit"])
+    lines = iter(
+        [f"Hi {BAD}", "/9", "/--9", "/\N{SUPERSCRIPT TWO}", "/4", "/undo", "/help", "", "/watch", "", "/1", "/quit"]
+    )
     Console(talk, Terminal(), lambda prompt: next(lines)).run(watch=False)
     out, err = capsys.readouterr()
     assert "rated 4" in out and "taken back" in out and "this is no rating" in err
@@ -136,7 +139,8 @@ def test_the_page_talks(page: Page) -> None:
     state = ask(page, "say", {"text": "More."})[1]
     assert (state["turns"][0]["rating"], state["reply"], state["problem"]) == (3, "3: More.", "")
     assert "no rating" in str(ask(page, "rate", {"rating": 99, "reply": 0})[1]["problem"])
-    assert "cannot be read" in str(ask(page, "rate", {"rating": "x"})[1]["problem"])
+    for rating in ("x", float("inf"), None, [1]):
+        assert "cannot be read" in str(ask(page, "rate", {"rating": rating})[1]["problem"])
     assert ask(page, "watch")[1]["watched"] is True
     assert len(ask(page, "step")[1]["turns"]) == 1
 
@@ -152,3 +156,33 @@ def test_other_pages_and_hosts_are_refused(page: Page) -> None:
     request = urllib.request.Request(page.url + "say", b"[1]")
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(request)
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "1_0", "100001", "9" * 5000, "\xb2"])
+def test_a_body_of_no_or_too_great_length_is_not_read(page: Page, length: str) -> None:
+    host, port = page.host.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as asked:
+        head = f"POST /{page.token}/state HTTP/1.1\r\nHost: {page.host}\r\nContent-Length: {length}\r\n\r\n"
+        asked.sendall(head.encode("latin-1"))
+        assert b" 404 " in asked.recv(100)
+
+
+def test_json_that_is_too_deep_is_refused(page: Page) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(urllib.request.Request(page.url + "state", b"[" * 50_000 + b"]" * 50_000))
+
+
+def test_half_a_character_is_said_as_a_question_mark(talk: Talk) -> None:
+    assert talk.say("Hi \udcff there.") == "1: Hi ? there."
+
+
+def test_a_message_that_is_too_long_for_the_model_ends_no_talk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Small:
+        def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str | None]:
+            raise ModelError("an opening is too long for the model")
+
+    lines = iter(["a" * 100, "/quit"])
+    Console(Talk(Small(), tmp_path, "small"), Terminal(), lambda prompt: next(lines)).run(watch=False)
+    assert "too long for the model" in capsys.readouterr().err

@@ -32,3 +32,9 @@ def test_results_and_a_base_model_of_any_name() -> None:
     assert yaml.safe_load(head)["base_model"] == HOSTILE
     assert "change +1.00 [+0.50, +2.00] | 1 |" in body.replace("\\", "")
     assert not re.search(r"(?<!\\)[<>`]|(?<!\\)\](?=\()|\x1b", body.partition("## What")[2])
+
+
+def test_the_orders_of_a_judge_are_named_once() -> None:
+    config = RunConfig(judge={"permutations": 3})  # type: ignore[arg-type]
+    (line,) = [line for line in card(config, step=1, metrics={}, calls={}).splitlines() if line.startswith("| judge")]
+    assert line == f"| judge | {config.judge.kind}, in 3 orders |"

@@ -270,3 +270,15 @@ class Flags:
 def test_truth_is_not_a_number():
     with pytest.raises(RunError, match="got True; expected <class 'int'>"):
         from_json(Flags, {"on": True, "size": True})
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "results.json"
+    with atomic_open(path) as slow:
+        slow.write(b"the slow")
+        with atomic_open(path) as quick:
+            quick.write(b"the quick one's")
+        assert path.read_bytes() == b"the quick one's"
+        slow.write(b" one's")
+    assert path.read_bytes() == b"the slow one's"
+    assert [each.name for each in tmp_path.iterdir()] == ["results.json"]

@@ -148,6 +148,8 @@ def test_a_run_that_has_only_begun_has_a_report(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_and_one_that_cannot_be_written(tmp_path: Path, run: Path) -> None:
     with pytest.raises(RunError, match="holds no run"):
         html_page([tmp_path])
+    with pytest.raises(RunError, match="none holds no run"):
+        write_report([tmp_path / "none"], tmp_path / "none" / "report.html")
     with pytest.raises(RunError, match="no folder"):
         write_report([run], tmp_path / "nowhere" / "x.html")
 

@@ -7,7 +7,9 @@ open in the same browser can neither read the talk nor write in it.
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -50,10 +52,9 @@ class Page:
         self.talk, self._lock, self.token = talk, threading.Lock(), secrets.token_urlsafe(16)
         handler = type("Handler", (_Handler,), {"page": self})
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+            self._server = _Server(("127.0.0.1", port), handler)
         except OSError as error:
             raise DataError(f"port {port} cannot be used", got=error.strerror, fix="give another --port") from None
-        self._server.daemon_threads = True
         self.host = f"127.0.0.1:{self._server.server_port}"
         self.url = f"http://{self.host}/{self.token}/"
 
@@ -83,7 +84,7 @@ class Page:
                 acts[name]()
             except RapoError as error:
                 problem = str(error)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 problem = "the page sent what cannot be read"
             return self._state() | {"problem": problem}
 
@@ -115,8 +116,18 @@ class Page:
         }
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that went away."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     page: ClassVar[Page]
+    timeout = 30  # seconds that a request may be on its way
     server_version, sys_version = "rapo", ""
 
     def do_GET(self) -> None:
@@ -128,15 +139,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, text, found[1])
 
     def do_POST(self) -> None:
-        name, length = self._name() or "", int(self.headers.get("Content-Length") or 0)
+        name, length = self._name() or "", self.headers.get("Content-Length") or "0"
         origin = self.headers.get("Origin")
         known = name in {"state", "say", "step", "rate", "undo", "new", "watch"}
-        if not known or not self._same_host() or origin not in (None, f"http://{self.page.host}") or length > MOST:
+        fits = re.fullmatch("[0-9]{1,6}", length) and int(length) <= MOST
+        if not known or not fits or not self._same_host() or origin not in (None, f"http://{self.page.host}"):
             self._send(HTTPStatus.NOT_FOUND, b"not here", "text/plain")
             return
         try:
-            given = json.loads(self.rfile.read(length) or b"{}")
-        except ValueError:
+            given = json.loads(self.rfile.read(int(length)) or b"{}")
+        except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
             self._send(HTTPStatus.BAD_REQUEST, b"no JSON object", "text/plain")

@@ -87,14 +87,16 @@ class Talk:
             ModelError: the first message is too long for it.
             EndpointError, BudgetError: a model behind an endpoint cannot go on.
         """
-        if not text.strip():
+        # Bytes that are no UTF-8 come as halves of characters, which no model reads.
+        text = text.strip().encode("utf-8", "replace").decode("utf-8")
+        if not text:
             raise DataError("nothing was said", expected="a message")
         if self.watched:
             raise DataError("a simulated user is talking", fix="begin a talk of your own")
         if self._reply:
-            said = self.dialogue.then(self._reply, Reaction(text.strip(), math.nan))
+            said = self.dialogue.then(self._reply, Reaction(text, math.nan))
         else:
-            said = Dialogue(Scenario(self.dialogue.scenario.id, "", (Message("user", text.strip()),), math.nan))
+            said = Dialogue(Scenario(self.dialogue.scenario.id, "", (Message("user", text),), math.nan))
         return self._answer(said)
 
     def step(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.text import Text
 
 from rapo.chat.talk import Talk
-from rapo.errors import DataError
+from rapo.errors import DataError, ModelError
 from rapo.progress import Terminal
 from rapo.show import printable
 from rapo.types import Message
@@ -53,7 +54,7 @@ class Console:
     def _do(self, line: str) -> None:
         try:
             self._act(line)
-        except DataError as error:
+        except (DataError, ModelError) as error:
             self.terminal.warn(printable(str(error)))
 
     def _act(self, line: str) -> None:
@@ -62,7 +63,7 @@ class Console:
             self._show("policy", talk.say(line))
         elif word is None and talk.watched and not talk.dialogue.done:
             self._watch()
-        elif word and word.lstrip("-").isdigit():
+        elif word and re.fullmatch("-?[0-9]{1,9}", word):
             talk.rate(int(word))
             self.terminal.report(f"rated {int(word)}", "dim")
         elif word == "undo":

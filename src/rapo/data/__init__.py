@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rapo.data.conversation import RATING, Conversation, Domain, Loaded, Problem, set_aside
-from rapo.data.formats import load_conversations, load_scenarios, load_sotopia, played_scenario
+from rapo.data.formats import fingerprint, load_conversations, load_scenarios, load_sotopia, played_scenario
 from rapo.data.scenarios import scenario_from_row
 from rapo.data.summary import FileSummary, describe, print_summary
 
@@ -15,6 +15,7 @@ __all__ = [
     "Loaded",
     "Problem",
     "describe",
+    "fingerprint",
     "load_conversations",
     "load_scenarios",
     "load_sotopia",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import has_magic
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,6 +158,22 @@ def load_files(paths: Sequence[str | Path], read: Reader | None = None) -> Itera
                 yield _load_rows(path, _own_rows(path, read)) if read else _load(path)
             except UnrecognisedError as error:
                 yield Unknown(path, error, Path(given).is_dir())
+
+
+def fingerprint(paths: Sequence[str | Path]) -> str:
+    """A hash of all files in ``paths`` (see ``load_conversations``), another one when any of them changes.
+
+    What is not there counts by its name, and so does a table on the hub.
+    """
+    hashed = sha256()
+    for given in map(str, paths):
+        hashed.update(f"{given}\n".encode())
+        place, _ = _split(given)
+        with suppress(DataError):
+            for file in sorted(Path(place).rglob("*")) if is_table(place) else _expand(place):
+                if file.is_file():
+                    hashed.update(f"{file} {file.stat().st_size}\n".encode() + file.read_bytes())
+    return hashed.hexdigest()
 
 
 def id_lists(paths: Sequence[str | Path]) -> list[str]:

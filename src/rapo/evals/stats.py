@@ -78,7 +78,8 @@ def nested_bootstrap(
     """The mean of K groups' means, such as runs with their test users, when both could have been others.
 
     Each resample draws K groups, then as many values of each as it has (the hierarchical bootstrap). With few groups it
-    is somewhat too narrow: the spread between groups counts (K - 1) / K of what it should.
+    is too narrow: the spread between groups counts (K - 1) / K of what it should. Where that spread is all there is, an
+    interval of 95% holds the truth in 81% of cases with 5 groups and in 89% with 10; of one group it knows no spread.
 
     Raises DataError when there is no group, a group has no value, or one is not finite.
     """

@@ -26,7 +26,7 @@ def write_report(runs: list[Path], out: Path) -> Path:
     Raises:
         RunError: a folder holds no run, a record cannot be read, or ``out`` cannot be written.
     """
-    if not out.parent.is_dir():
+    if not out.parent.is_dir() and out.parent not in runs:
         raise RunError(f"{out} cannot be written", got=f"no folder {out.parent}", fix="make it first")
     with disk_errors(out):
         atomic_write(out, html_page(runs))
