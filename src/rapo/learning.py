@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,8 @@ from rapo.optimize.render import Example
 from rapo.optimize.update import Gradient, Hybrid, UpdateResult, kl_to
 from rapo.teacher import Corrected, Teacher
 from rapo.types import Group
+
+Divergences = list[list[list[float] | None]]  # by group, place and token
 
 KL_GROUPS = 4  # the distance to the start is a sample: these many groups of a step
 
@@ -35,10 +36,10 @@ class Lesson:
     taught: dict[int, TaughtReply]
     places: int
 
-    def divergences(self, found: Sequence[float]) -> list[float]:
-        """Those of the taught replies at their places, NaN elsewhere."""
+    def divergences(self, found: Sequence[list[float]]) -> list[list[float] | None]:
+        """Those of the taught replies at their places, None elsewhere."""
         known = dict(zip(self.taught, found, strict=False))
-        return [known.get(place, math.nan) for place in range(self.places)]
+        return [known.get(place) for place in range(self.places)]
 
 
 class Learning:
@@ -86,8 +87,12 @@ class Learning:
         self._groups += [replace(group, taught=()) for group in groups]
         self.lessons += lessons
 
-    def apply(self, optimizer: Optimizer, replay: Sequence[Example]) -> UpdateResult:
-        """Take the step; the divergences of every group are at their places.
+    def apply(self, optimizer: Optimizer, replay: Sequence[Example]) -> tuple[dict[str, float], Divergences]:
+        """Take the step.
+
+        Returns:
+            Metrics of the update, and the divergences (nats) at each token of what was learnt along, by lesson and
+            place; None at a place that was not learnt from.
 
         Raises:
             RunError: the gradient is not finite; the weights are as they were.
@@ -95,10 +100,9 @@ class Learning:
         result = self._gradient.apply(optimizer, replay) if self._gradient else UpdateResult()
         result.metrics["kl_to_start"] = kl_to(self._start, self._policy, self._groups[:KL_GROUPS])
         found = iter(result.divergences)
-        result.divergences = [
+        return result.metrics, [
             lesson.divergences(next(found) if lesson.group.feedback is not None else ()) for lesson in self.lessons
         ]
-        return result
 
     def _lesson(self, corrected: Corrected) -> Lesson:
         group, own = corrected.group, self._config.update.along == "own"

@@ -31,6 +31,7 @@ from rapo.measure import evaluate
 from rapo.model_card import card, write_card
 from rapo.models import adapters
 from rapo.models.decoder import checkpoints_activations, obstacle
+from rapo.models.pieces import pieces
 from rapo.models.policy import Policy
 from rapo.optimize import checkpoint
 from rapo.optimize.render import Example
@@ -152,7 +153,7 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
         for number in range(done + 1, config.train.steps + 1):
             with saver.on_stop():
                 step = trainer.step(number, watcher.phase)
-            record(run, step)
+            record(run, step, trainer.policy.decode)
             run.flush()
             trackers.log(number, step.metrics)
             for text in [*alarms.check(step.metrics), *budget.check(number, parts.spent())]:
@@ -272,13 +273,24 @@ def save(trainer: Trainer, step: int, score: float, folder: Path, *, card: str =
     )
 
 
-def record(run: RunDirectory, step: Step) -> None:
-    """Add what a step produced to the records of the run."""
+def record(run: RunDirectory, step: Step, decode: Callable[[Sequence[int]], str]) -> None:
+    """Add what a step produced to the records of the run; ``decode`` is the policy's, and tells the words of tokens."""
     run.append("metrics", step.number, step.metrics)
     for dialogue in step.dialogues:
         run.append("dialogues", step.number, {"dialogue": dialogue})
-    for group, advantages, divergences in zip(step.groups, step.advantages, step.divergences, strict=True):
-        run.append("groups", step.number, {"group": group, "advantages": advantages, "divergences": divergences})
+    rows = zip(step.groups, step.advantages, step.divergences, step.token_divergences, strict=True)
+    for group, advantages, divergences, of_tokens in rows:
+        found = {
+            "group": group,
+            "advantages": advantages,
+            "divergences": divergences,
+            "token_divergences": [each and [round(value, 4) for value in each] for each in of_tokens],
+            "pieces": {
+                kind: [pieces(decode, each.completion.token_ids) for each in some]
+                for kind, some in (("candidates", group.candidates), ("corrections", group.corrections))
+            },
+        }
+        run.append("groups", step.number, found)
 
 
 def _replay(config: RunConfig, policy: Policy) -> Callable[[int], Sequence[Example]]:

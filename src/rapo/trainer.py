@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import TypeVar
 
 from rapo.config import RunConfig
@@ -14,7 +16,7 @@ from rapo.hindsight.feedback import RewardModel, give_feedback
 from rapo.hindsight.selection import select_pivotal, select_random
 from rapo.interact.play import Echoes, branch, talk
 from rapo.interact.users import UserSimulator
-from rapo.learning import Learning, numbers
+from rapo.learning import Divergences, Learning, numbers
 from rapo.missing import CountingUsers, demand
 from rapo.models.memory import Memory
 from rapo.models.policy import Policy
@@ -44,8 +46,8 @@ class Step:
         dialogues: what was played.
         groups: the branched turns with candidates, echoes, feedback and corrections.
         advantages: of every candidate, group by group; zeros where feedback is missing or ties.
-        divergences: student from teacher, nats per token, of every correction (of every candidate with
-            ``update.along=own``), group by group; NaN where it was not learnt from.
+        token_divergences: student from teacher, nats, at each token of every correction (of every candidate with
+            ``update.along=own``), group by group; None where it was not learnt from.
         metrics: see the glossary in ``docs/algorithm.md``.
     """
 
@@ -53,8 +55,13 @@ class Step:
     dialogues: list[Dialogue]
     groups: list[Group]
     advantages: list[tuple[float, ...]]
-    divergences: list[list[float]]
+    token_divergences: Divergences
     metrics: dict[str, float]
+
+    @property
+    def divergences(self) -> list[list[float]]:
+        """The mean of each reply's ``token_divergences``, nats per token; NaN where it was not learnt from."""
+        return [[math.nan if each is None else fmean(each) for each in some] for some in self.token_divergences]
 
 
 class Trainer:
@@ -122,13 +129,13 @@ class Trainer:
         groups = [lesson.group for lesson in learning.lessons]
         self._demand(groups, users)
         with clock.phase("update"):
-            result = learning.apply(self.optimizer, self.replay(number))
+            learned, divergences = learning.apply(self.optimizer, self.replay(number))
             if c.teacher.kind == "ema":
                 self.teacher.follow(self.policy, c.teacher.decay)
         calls, missing = (sum(some.calls for some in users.values()), sum(some.missing for some in users.values()))
         metrics = {
             **step_metrics(dialogues, groups),
-            **result.metrics,
+            **learned,
             "cut_short": _cut_short(dialogues, c.play.turns),
             "risk_skipped": float(skipped),
             "simulator_calls": float(calls),
@@ -137,7 +144,7 @@ class Trainer:
             **{f"seconds_{phase}": clock.seconds.get(phase, 0.0) for phase in PHASES},
         }
         advantages = [lesson.advantages for lesson in learning.lessons]
-        return Step(number, dialogues, groups, advantages, result.divergences, metrics)
+        return Step(number, dialogues, groups, advantages, divergences, metrics)
 
     def _play(self, overlap: Overlap, echoes: Echoes, seed: int) -> tuple[list[Dialogue], Memory, int]:
         """The dialogues, what is encoded of them, and how many were not begun because their openings show a risk."""

@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from browser import chromium, obstacle
 from made_run import MadeRun
-from rapo.evals.results import read_results
-from rapo.evals.suite import compare
+from rapo.evals.results import read_results, write_results
+from rapo.evals.stats import bootstrap_mean
+from rapo.evals.suite import Item, Result, compare
 from rapo.progress import Terminal
 from rapo.report import write_report
 from rapo.show import printable, show_result
@@ -242,6 +243,33 @@ def test_a_comparison_is_that_of_the_library(run: Path, tmp_path: Path, open_pag
     assert mean == pytest.approx(d.mean, abs=0.006)
     # Two bootstraps of 9 pairs: their bounds differ by chance, by less than a tenth of the interval.
     assert (low, high) == pytest.approx((d.low, d.high), abs=0.1 * (d.high - d.low))
+
+
+@needs_browser
+def test_a_suite_without_talks_shows_its_figures_and_notes(tmp_path: Path, open_page: Callable[..., Page]) -> None:
+    run = MadeRun(steps=2, evaluated=6).write(tmp_path / "run")
+    for moment, speaker, scores in (("before", "start", (0.2, 0.4, 0.9)), ("after", "trained", (0.5, 0.4))):
+        items = tuple(Item(f"row {i}", {"rouge_l": score}, note=f"why {i}") for i, score in enumerate(scores))
+        figures = {"rouge_l": bootstrap_mean(scores, seed=0, samples=50), "distinct_2": 0.31, "self_bleu": 0.88}
+        rows = Result("esconv", speaker, "test rows", "rouge_l", items, figures, lost=3 - len(scores))
+        file = run / f"evaluation-{moment}.json"
+        write_results(file, [*(read_results(file) or ()), rows])
+    page = open_page(write_report([run], tmp_path / "page.html"))
+    tile = page.locator(".tile", has_text="rouge l, esconv, test rows").inner_text()
+    assert "0.50 → 0.45" in " ".join(tile.split())
+    page.locator("summary", has_text="All figures").nth(1).click()
+    shown = page.locator("details[open] table").inner_text().split("\n")
+    assert [row.split("\t") for row in shown] == [
+        ["", "rouge l", "distinct 2", "self bleu", "lost"],
+        ["before: start", "0.50", "0.31", "0.88", "0"],
+        ["after: trained", "0.45", "0.31", "0.88", "1"],
+    ]
+    page.keyboard.press("4")
+    section = page.locator("main.compare section", has=page.get_by_role("heading", name="esconv, test rows")).last
+    assert section.locator(".versus").get_attribute("aria-label") == "A wins 1, tie 1, B wins 0"
+    section.locator("summary").click()
+    section.locator(".noted").nth(1).hover()
+    assert page.locator("#tip").inner_text() == "why 0"
 
 
 @needs_browser

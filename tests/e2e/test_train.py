@@ -110,3 +110,25 @@ def test_the_same_seed_gives_the_same_bits(train, trained):
 def test_another_seed_gives_another_run(train, trained):
     other = train("run.seed=1", *ONE_STEP, name="other")
     assert records(other, "dialogues") != [row for row in records(trained, "dialogues") if row["step"] == 1]
+
+
+@pytest.mark.parametrize(("along", "kind"), [("corrections", "corrections"), ("own", "candidates")])
+def test_groups_hold_the_words_and_what_was_learnt_at_each(train, start, trained, along, kind):
+    rows = records(trained if along == "corrections" else train(*ONE_STEP, f"update.along={along}"), "groups")
+    decode = AutoTokenizer.from_pretrained(start).decode
+    taught = 0
+    for row in rows:
+        for replies in ("candidates", "corrections"):
+            for reply, pieces in zip(row["group"][replies], row["pieces"][replies], strict=True):
+                assert len(pieces) == len(reply["completion"]["token_ids"])
+                assert "".join(pieces) == reply["completion"]["text"]
+                assert pieces[0] == decode(reply["completion"]["token_ids"][:1], skip_special_tokens=True)
+        for pieces, gaps, mean in zip(row["pieces"][kind], row["token_divergences"], row["divergences"], strict=True):
+            assert (gaps is None) == (mean is None)
+            if gaps is not None:
+                taught += 1
+                assert len(gaps) == len(pieces)
+                assert gaps == [round(gap, 4) for gap in gaps]
+                assert sum(gaps) / len(gaps) == pytest.approx(mean, abs=5.1e-5)
+                assert max(gaps) > min(gaps)
+    assert 0 < taught <= sum(len(row["pieces"][kind]) for row in rows)

@@ -125,6 +125,12 @@ def assert_same(got: Tensor, want: Tensor, within: float) -> None:
     assert (got - want).norm() <= within * want.norm()
 
 
+def assert_same_divergences(got: UpdateResult, want: UpdateResult) -> None:
+    for mine, theirs in zip(got.divergences, want.divergences, strict=True):
+        # Small ones differ more than in their last digits: they are what is left of large ones.
+        assert [pytest.approx(gaps, rel=1e-5, abs=1e-6) for gaps in mine] == theirs
+
+
 REPLAY = [Example((5, 6, 7, 8, 9), (False, False, True, True, True)), Example((9, 8, 7), (False, True, True))]
 
 
@@ -146,19 +152,19 @@ def test_tokens_per_forward_change_nothing(policy: Policy, teacher: Policy, toke
         "gradient_norm",
     } <= many.metrics.keys()
     assert [len(some) for some in many.divergences] == [2, 0, 1, 3, 1, 2]
-    for mine, theirs in zip(many.divergences, one.divergences, strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-6)
+    assert_same_divergences(many, one)
 
 
-def test_token_counts_and_mean_divergence_by_hand(policy: Policy, teacher: Policy) -> None:
+def test_token_counts_and_divergences_by_hand(policy: Policy, teacher: Policy) -> None:
     lessons = groups()
     _, result = gradient(policy, lessons, teacher=teacher)
     # The tied group 4 has no say in the macro term.
     assert result.metrics["macro_tokens"] == sum(len(r.ids) for g in lessons[:4] for r in g.ranked)
     sizes = [[len(reply.ids) for reply in group.taught] for group in lessons]
     assert result.metrics["micro_tokens"] == sum(map(sum, sizes))
-    weighted = sum(n * d for ns, ds in zip(sizes, result.divergences, strict=True) for n, d in zip(ns, ds, strict=True))
-    assert result.metrics["divergence"] == pytest.approx(weighted / result.metrics["micro_tokens"])
+    assert [[len(gaps) for gaps in some] for some in result.divergences] == sizes
+    mean = sum(gap for some in result.divergences for gaps in some for gap in gaps) / result.metrics["micro_tokens"]
+    assert result.metrics["divergence"] == pytest.approx(mean)
 
 
 def test_tied_and_empty_groups_teach_nothing(policy: Policy) -> None:
@@ -362,7 +368,7 @@ def test_terms_kept_apart_until_counted_give_the_same(policy: Policy, teacher: P
     assert recorder.gradient is not None
     assert_same(recorder.gradient, want, 1e-6)
     assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
-    assert [pytest.approx(some, rel=1e-6) for some in one.divergences] == two.divergences
+    assert_same_divergences(one, two)
 
 
 @pytest.mark.parametrize("top_k", [0, 5])
@@ -381,7 +387,7 @@ def test_replies_ranked_and_taught_at_once_teach_what_they_teach_one_after_the_o
     apart = {**taught.metrics, **ranked.metrics, "micro_tokens": taught.metrics["micro_tokens"]}
     assert {**found.metrics, "gradient_norm": 0} == pytest.approx({**apart, "gradient_norm": 0}, rel=1e-6)
     assert [len(some) for some in found.divergences] == [2, 1, 3, 2, 1, 0]
-    assert [pytest.approx(some, rel=1e-6) for some in taught.divergences] == found.divergences
+    assert_same_divergences(taught, found)
 
 
 def test_replies_ranked_and_taught_are_encoded_once(
@@ -406,7 +412,7 @@ def test_chunks_of_the_vocabulary_change_nothing(
     got, two = gradient(policy, groups(), numbers, **options)
     assert_same(got, want, 1e-6)
     assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
-    assert [pytest.approx(some, rel=1e-6) for some in one.divergences] == two.divergences
+    assert_same_divergences(one, two)
 
 
 def test_checkpointing_changes_nothing(policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ function element(tag, name, text) {
 }
 
 // Direction marks and other controls become visible, as in the terminal.
-const visible = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}]/gu, (c) => (c === "\n" || c === "\t" ? c : "\uFFFD"));
+const visible = (text) => String(text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => (c === "\n" || c === "\t" ? c : "\uFFFD"));
 
 async function ask(name, given = {}) {
   document.body.setAttribute("aria-busy", "true");

@@ -65,10 +65,10 @@ class Hybrid:
 
 @dataclass(slots=True)
 class UpdateResult:
-    """Metrics of the step, and the mean divergence (nats per token) of every taught reply, group by group."""
+    """Metrics of the step, and the divergence (nats) at each token of every taught reply, group by group."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    divergences: list[list[float]] = field(default_factory=list)
+    divergences: list[list[list[float]]] = field(default_factory=list)
 
 
 def update(
@@ -126,7 +126,7 @@ class Gradient:
         self._sums: defaultdict[str, Tensor | float] = defaultdict(float)
         if numbers.kl > 0 and reference is None:
             raise ValueError("a distance to the reference needs one")
-        self._divergences: list[list[float]] = []
+        self._divergences: list[list[list[float]]] = []
 
     def add(self, groups: Sequence[TrainingGroup]) -> None:
         """Add what these groups teach; at most ``numbers.tokens_per_forward`` tokens at a time, one group at least."""
@@ -190,8 +190,8 @@ class Gradient:
             elif verbal is not None:
                 parameter.grad += verbal
 
-    def _backward(self, groups: Sequence[TrainingGroup], divisors: Counter[str]) -> list[list[float]]:
-        """Add the groups' gradient, each term divided by its divisor; the mean divergence of each taught reply."""
+    def _backward(self, groups: Sequence[TrainingGroup], divisors: Counter[str]) -> list[list[list[float]]]:
+        """Add the groups' gradient, each term divided by its divisor; the divergences of each taught reply's tokens."""
         rows = [group.row() for group in groups]
         if not any(row.segments for row in rows):
             return [[] for _ in groups]
@@ -209,7 +209,7 @@ class Gradient:
         found.states.backward(gradient)
         pieces = iter(gap_N.cpu().split([len(reply.ids) for group in groups for reply in group.replies()]))
         return [
-            [float(gaps.mean()) for reply, gaps in zip(group.replies(), pieces, strict=False) if reply.taught]
+            [gaps.tolist() for reply, gaps in zip(group.replies(), pieces, strict=False) if reply.taught]
             for group in groups
         ]
 

@@ -60,6 +60,8 @@ const precise = (value) =>
   value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1).replaceAll("-", "−") : number(value);
 
 const signed = (value, digits = 2) => (known(value) ? (value > 0 ? "+" : "") + number(value, digits) : "–");
+// A score of an evaluation: only a change has a sign.
+const scored = (name, value) => (name === "change" ? signed(value) : number(value));
 const percent = (value) => (known(value) ? `${Math.round(100 * value)} %` : "–");
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 

@@ -29,7 +29,7 @@ function compareView(report) {
       pairs = pairUp(report, a, b);
     const options = keys.map((key) => [key, speakers.get(key).name]),
       scores = [...new Set(pairs.flatMap((pair) => pair.scores))];
-    if (!scores.includes(state.score)) state.score = pairs[0]?.main;
+    if (!scores.includes(state.score)) state.score = "";
     fill(
       node,
       el("div.head", {}, el("h1", {}, "Compare")),
@@ -47,7 +47,7 @@ function compareView(report) {
         scores.length > 1
           ? choice(
               "Score",
-              scores.map((name) => [name, words(name)]),
+              [["", "main score"], ...scores.map((name) => [name, words(name)])],
               state.score,
               (name) => {
                 state.score = name;
@@ -89,7 +89,7 @@ function pairUp(report, a, b) {
   });
 }
 
-// The items that both have: {id, difference, a, b} with the places of their dialogues.
+// The items that both have: {id, difference, x, y, i, j, a, b}; scores, places in the results, places of the dialogues.
 function paired({mine, theirs}, score) {
   if (!mine.scores[score] || !theirs.scores[score]) return [];
   const other = new Map(theirs.ids.map((id, i) => [id, i]));
@@ -97,7 +97,9 @@ function paired({mine, theirs}, score) {
     const j = other.get(id),
       x = mine.scores[score][i],
       y = known(j) ? theirs.scores[score][j] : null;
-    return known(x) && known(y) ? [{id, difference: x - y, x, y, a: mine.dialogues[i], b: theirs.dialogues[j]}] : [];
+    return known(x) && known(y)
+      ? [{id, difference: x - y, x, y, i, j, a: mine.dialogues[i], b: theirs.dialogues[j]}]
+      : [];
   });
 }
 
@@ -125,12 +127,17 @@ function bootstrap(values, seed = 1) {
   return {mean: mean(values), low: quantile(0.025), high: quantile(0.975)};
 }
 
-function comparison(pairs, nameA, nameB, score) {
-  const found = pairs.map((pair) => ({...pair, items: paired(pair, score)})).filter((pair) => pair.items.length);
+// By one score, or with "" by the main score of each suite.
+function comparison(pairs, nameA, nameB, chosen) {
+  const found = pairs
+    .map((pair) => ({...pair, score: chosen || pair.main}))
+    .map((pair) => ({...pair, items: paired(pair, pair.score)}))
+    .filter((pair) => pair.items.length);
   if (!found.length) return [el("p.empty", {}, "These two share no items.")];
   for (const pair of found) Object.assign(pair, bootstrap(pair.items.map((item) => item.difference)));
   const width = Math.min(900, innerWidth - 56),
     title = "Difference A less B";
+  const scores = [...new Set(found.map((pair) => pair.score))];
   const rows = found.map((pair) => ({
     label: pair.name,
     mean: pair.mean,
@@ -147,15 +154,18 @@ function comparison(pairs, nameA, nameB, score) {
         label: title,
         rows,
         width,
-        xName: `${words(score)} of A less that of B, mean and 95 % interval of ${RESAMPLES} resamples`,
+        xName: `${scores.length > 1 ? "main score" : words(scores[0])} of A less that of B, mean and 95 % interval of ${RESAMPLES} resamples`,
       }),
       "right of 0, A is better; an interval over 0 tells neither apart",
     ),
-    ...found.map((pair) => pairSection(pair, nameA, nameB)),
+    ...found.map((pair) => pairSection(pair)),
   ];
 }
 
-function pairSection(pair, nameA, nameB) {
+// A value with what was said about it, such as a judge's reason.
+const noted = (value, note) => (note ? el("span.noted", {"data-tip": note, tabindex: 0}, value) : value);
+
+function pairSection(pair) {
   const wins = pair.items.filter((item) => item.difference > 0).length,
     losses = pair.items.filter((item) => item.difference < 0).length;
   const counts = [
@@ -167,8 +177,8 @@ function pairSection(pair, nameA, nameB) {
     title = `Item by item: ${pair.name}`;
   const item = (each) => [
     known(each.a) ? el("a", {href: `#dialogues/${each.a}/${each.b ?? ""}`}, each.id) : each.id,
-    signed(each.x),
-    signed(each.y),
+    noted(scored(pair.score, each.x), pair.mine.notes[each.i]),
+    noted(scored(pair.score, each.y), pair.theirs.notes[each.j]),
     chip(each.difference, "A less B:"),
   ];
   const rows = sorted.length > 24 ? [...sorted.slice(0, 12), ...sorted.slice(-12)] : sorted;

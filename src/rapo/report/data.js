@@ -66,6 +66,12 @@ class Report {
     return this.several ? `${this.runs[run].name}: ${name}` : name;
   }
 
+  // What an evaluation measured and on whom; with several suites, in which.
+  occasion({suite, users}) {
+    this.suites ??= new Set(this.results.map((result) => this.sources[result.source].suite));
+    return `${this.suites.size > 1 && suite ? `${words(suite)}, ` : ""}${words(users)}`;
+  }
+
   // The talks of other speakers with the user of this one, in the order of the evaluations.
   sameSeeker(place) {
     this.seekers ??= this.groupSeekers();

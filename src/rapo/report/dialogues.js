@@ -52,7 +52,7 @@ function sourceName(report, source) {
   return [
     report.speaker(source),
     kind === "policy" && moment !== "training" ? moment : null,
-    users ? words(users) : null,
+    users ? report.occasion(report.sources[source]) : null,
   ]
     .filter(Boolean)
     .join(", ");

@@ -87,17 +87,17 @@ function outcomeTiles(report, number) {
       const before = policyRow(group, "before"),
         after = policyRow(group, "after");
       if (!before && !after) return null;
-      const title = `${words(group.main)}, ${words(group.users)}`;
+      const title = `${words(group.main)}, ${report.occasion(group)}`;
       return tile(
         title,
         el(
           "span",
           {},
-          before && el("span.was", {}, `${signed(before.mean)} → `),
-          el("b", {}, signed((after ?? before).mean)),
+          before && el("span.was", {}, `${scored(group.main, before.mean)} → `),
+          el("b", {}, scored(group.main, (after ?? before).mean)),
         ),
         after
-          ? `95 % ${signed(after.low)} to ${signed(after.high)}, ${plural(after.items, "item")}`
+          ? `95 % ${scored(group.main, after.low)} to ${scored(group.main, after.high)}, ${plural(after.items, "item")}`
           : "before training",
       );
     });
@@ -138,21 +138,44 @@ function outcomePlots(report, number) {
       const scripted = group.rows.filter((row) => row.kind !== "policy");
       const rows = [...group.rows.filter((row) => row.kind === "policy"), ...scripted].map((row) => ({
         ...row,
-        label:
-          row.kind === "policy"
-            ? `${row.moment === "before" || row.moment === "after" ? `${row.moment}: ` : ""}${row.speaker}`
-            : row.speaker,
+        label: rowLabel(row),
         strong: row.kind === "policy",
         ink: row.kind !== "policy" ? "grey" : row.moment === "before" ? "orange" : "blue",
         gap: row === scripted[0] ? 12 : 0,
       }));
-      const title = `Before and after: ${words(group.users)} users`;
-      return figure(
-        title,
-        forestPlot({label: title, rows, width, xName: `${words(group.main)} (${group.suite}), mean and 95 % interval`}),
-        `${plural(Math.max(...group.rows.map((row) => row.items)), "item")} each`,
+      const title = `Before and after: ${report.occasion(group)} users`,
+        xName = `${words(group.main)} (${group.suite}), mean and 95 % interval`;
+      const plot = forestPlot({label: title, rows, width, xName, tell: (value) => scored(group.main, value)});
+      return el(
+        "div",
+        {},
+        figure(title, plot, `${plural(Math.max(...group.rows.map((row) => row.items)), "item")} each`),
+        figuresTable(rows),
       );
     }),
+  );
+}
+
+const rowLabel = ({kind, moment, speaker}) =>
+  kind === "policy" && (moment === "before" || moment === "after") ? `${moment}: ${speaker}` : speaker;
+
+// Every figure of every speaker: variety tells a policy that found one reply for all from one that listens.
+function figuresTable(rows) {
+  const names = [...new Set(rows.flatMap((row) => row.result.figures.map(([name]) => name)))],
+    lost = rows.some((row) => row.result.lost);
+  const cells = ({label, result}) => {
+    const figures = Object.fromEntries(result.figures);
+    return [
+      label,
+      ...names.map((name) => scored(name, figures[name]?.mean ?? figures[name])),
+      ...(lost ? [String(result.lost)] : []),
+    ];
+  };
+  return el(
+    "details",
+    {},
+    el("summary", {}, "All figures"),
+    table(["", ...names.map(words), ...(lost ? ["lost"] : [])], rows.map(cells)),
   );
 }
 

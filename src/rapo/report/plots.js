@@ -168,7 +168,7 @@ function follow(drawing, series, x, {width, height, box}) {
 }
 
 // rows: [{label, mean, low, high, ink, strong, gap}]: a dot and its interval per line.
-function forestPlot({label, rows, width, xName = ""}) {
+function forestPlot({label, rows, width, xName = "", tell = signed}) {
   const longest = Math.max(...rows.map((row) => row.label.length));
   const left = Math.min(longest * 7 + 22, width * 0.34),
     right = width < 460 ? 62 : 178,
@@ -194,14 +194,14 @@ function forestPlot({label, rows, width, xName = ""}) {
       svg(`text.label${weight}`, {x: left - 14, y: y + 4, "text-anchor": "end"}, clip(row.label, left / 6.6)),
     );
     if (known(row.mean)) {
-      const told = `${row.label}: ${signed(row.mean)} [${signed(row.low)}, ${signed(row.high)}]`;
+      const told = `${row.label}: ${tell(row.mean)} [${tell(row.low)}, ${tell(row.high)}]`;
       drawing.append(
         svg(`line.whisker.${row.ink}${weight}`, {x1: x(row.low), x2: x(row.high), y1: y, y2: y}),
         svg(`circle.dot.${row.ink}${weight}`, {cx: x(row.mean), cy: y, r: row.strong ? 5.5 : 4, "data-tip": told}),
         svg(
           `text.value${weight}`,
           {x: width - right + 14, y: y + 4},
-          width < 460 ? signed(row.mean) : told.slice(row.label.length + 2),
+          width < 460 ? tell(row.mean) : told.slice(row.label.length + 2),
         ),
       );
     }
