@@ -19,6 +19,7 @@ from rapo.evals.suite import Result, Suite, compare
 from rapo.export import model_source
 from rapo.interact.play import Speaker
 from rapo.measure import has_battery, measure, measure_battery, policy_speaker
+from rapo.missing import CountingSpeaker, demand
 from rapo.models.speaker import ChatSpeaker
 from rapo.parts import Parts
 from rapo.progress import Terminal
@@ -132,7 +133,14 @@ class Speakers:
 
 def _in_suite(suite: Suite, speakers: Speakers, kept: Kept, terminal: Terminal) -> list[Result]:
     def run(name: str) -> list[Result]:
-        return measure(suite, {name: speakers.get(name)}, terminal, title=suite.name)
+        speaker = speakers.get(name)
+        if not isinstance(speaker, ChatSpeaker):
+            return measure(suite, {name: speaker}, terminal, title=suite.name)
+        # Talks that end because an endpoint failed would be measured as if the speaker had ended them.
+        counting, limit = CountingSpeaker(speaker), kept.config.calls.max_missing
+        found = measure(suite, {name: counting}, terminal, title=suite.name)
+        demand(f"replies of {name}", missing=counting.missing, asked=counting.calls, limit=limit)
+        return found
 
     results = [each for name in speakers.names for each in kept.get(name, speakers.source(name), partial(run, name))]
     battery = kept.config.eval.exploits and has_battery(suite)

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Sequence
 
 from rapo.errors import EndpointError
+from rapo.interact.play import Speaker
 from rapo.interact.users import UserSimulator
 from rapo.overlap import concurrency
-from rapo.types import EchoRequest, Reaction, Scenario
+from rapo.types import Dialogue, EchoRequest, Reaction, Scenario
 
 
 class CountingUsers:
@@ -33,6 +34,20 @@ class CountingUsers:
             self.calls += len(requests)
             self.missing += sum(reaction is None for reaction in reactions)
         return reactions
+
+
+class CountingSpeaker:
+    """A speaker that counts how often it is asked and how often it gives no reply."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._speaker, self.calls, self.missing = speaker, 0, 0
+
+    def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str | None]:
+        """The speaker's."""
+        replies = list(self._speaker.reply(dialogues, seeds))
+        self.calls += len(replies)
+        self.missing += replies.count(None)
+        return replies
 
 
 def demand(what: str, *, missing: int, asked: int, limit: float) -> None:

@@ -71,3 +71,16 @@ def test_a_comparison_uses_what_an_evaluation_has_kept(tmp_path: Path) -> None:
     before = kept(tmp_path)
     assert run_rapo("compare", "a", "b", *given).code == 0
     assert kept(tmp_path) == before
+
+
+def test_a_speaker_that_fails_too_often_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It greets everybody, and then has no more to say.
+    body = "def answer(request):\n    return 'Hello.' if len(request.messages) < 3 else None\n"
+    (tmp_path / "falls_silent.py").write_text(body)
+    monkeypatch.chdir(tmp_path)
+    given = ["--suite", "support", *settings(tmp_path, "eval.dialogues=4", "models.s.path=falls_silent:answer")]
+    given += ["--set", "eval.exploits=false", "--set", "policy.system_prompt=null"]
+    strict = one_line(run_rapo("eval", "s", *given, "--set", "calls.max_missing=0.4"))
+    assert "8 of 16 replies of s are missing; expected at most 40%" in strict
+    assert not kept(tmp_path)
+    assert run_rapo("eval", "s", *given, "--set", "calls.max_missing=0.5").code == 0
