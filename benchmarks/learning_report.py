@@ -155,9 +155,15 @@ def _runs(worlds: Sequence[World]) -> str:
 
 def _goals(worlds: Sequence[World]) -> str:
     def row(goal: Goal) -> tuple[str, ...]:
-        return goal.what, goal.world, goal.found, str(goal.seeds), "met" if goal.met else "**not met**"
+        return goal.what, goal.world, goal.found, str(goal.seeds), _word(goal)
 
     return table(("goal", "world", "found", "seeds", ""), [row(goal) for world in worlds for goal in goals(world)])
+
+
+def _word(goal: Goal) -> str:
+    if goal.seeds < 2:
+        return "one seed"
+    return "met" if goal.met else "**not met**"
 
 
 def _parts(worlds: Sequence[World]) -> str:
@@ -167,14 +173,16 @@ def _parts(worlds: Sequence[World]) -> str:
         if not world.seeds(OURS, arm):
             return ""
         found = world.against(OURS, arm, population)
-        return f"{difference(found)}: {_verdict(found.difference)}"
+        return f"{difference(found)}: {_verdict(found.difference, len(world.seeds(OURS, arm)))}"
 
     head = (f"what {OURS} has", "left out in", *(f"{world.name}: {_words(population)}" for world, population in pairs))
     rows = [(part, arm, *(cell(world, arm, population) for world, population in pairs)) for part, arm in PARTS.items()]
     return table(head, rows)
 
 
-def _verdict(value: Interval) -> str:
+def _verdict(value: Interval, seeds: int) -> str:
+    if seeds < 2:
+        return "one seed"
     return "helps" if value.low > 0 else "hurts" if value.high < 0 else "cannot be told"
 
 

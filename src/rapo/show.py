@@ -46,7 +46,8 @@ def is_finished(path: Path, steps: int) -> bool:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    file = path / "summary.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return found
 
 

@@ -34,6 +34,6 @@ def test_a_model_in_this_process_is_asked_and_its_useless_answers_are_missing(st
     result = run_rapo("train", DEMO, *settings)
     assert result.code == 2, result
     *warnings, error = result.err.splitlines()
-    assert "the first reactions of all 4 talks are missing" in error
+    assert "4 of 4 reactions of held out users are missing" in error
     assert [("prompts that do not fit its context" in line) for line in warnings] == ([True] if warns else [])
     assert (run / "journal.sqlite").is_file()

@@ -60,9 +60,10 @@ def world() -> World:
 
 
 def test_arms_are_compared_on_the_same_seekers(world: World) -> None:
-    # seed 0: 3, 3; seed 1: 2, 2. Resamples of {3, 2} have the means 2, 5/2, 3.
+    # seed 0: 3, 3; seed 1: 2, 2. The mean of 3 and 2 has a standard error of 1/2, and t of one degree of freedom is 12.706.
     found = world.against("RAPO", "GRPO", "familiar")
-    assert found.difference == Interval(2.5, 2.0, 3.0)
+    assert found.difference.mean == 2.5
+    assert (found.difference.low, found.difference.high) == pytest.approx((2.5 - 6.353, 2.5 + 6.353), abs=1e-3)
     assert (found.wins, found.losses) == (2, 0)
     assert world.score("RAPO", "familiar").mean == 4.5  # (4 + 5) / 2
 
@@ -103,9 +104,10 @@ def met(world: World) -> dict[str, bool]:
 
 def test_goals_are_met_or_not(world: World) -> None:
     found = met(world)
-    assert found["RAPO > GRPO, familiar"] and found["RAPO > GRPO, held out"]
-    # GRPO less SFT on familiar seekers: 1 and 2, with values 1, 1 and 1, 3.
-    assert found["GRPO > SFT, familiar"]
+    # RAPO less GRPO on held-out seekers is 2 in both seeds; 3 and 2 on familiar ones, too far apart for two seeds.
+    assert found["RAPO > GRPO, held out"] and not found["RAPO > GRPO, familiar"]
+    # GRPO less SFT on held-out seekers is 1 in both; 1 and 2 on familiar ones.
+    assert found["GRPO > SFT, held out"] and not found["GRPO > SFT, familiar"]
     assert not found[HALF] and not found["80% of the gain kept on the held-out population"]
     world.runs["RAPO"][1]["curve"][1]["scores"]["familiar"]["change"] = 3.0
     found = met(world)
@@ -118,7 +120,7 @@ def test_the_rivals_best_settings_have_to_be_beaten_too(world: World) -> None:
     (world,) = worlds_of([*study(), worse, better], {"support": 100}, [], PROBES)
     world.runs["RAPO"][1]["curve"][1]["scores"]["familiar"]["change"] = 3.0
     found = met(world)
-    assert found["RAPO > GRPO, familiar"] and found[HALF]
+    assert found["RAPO > GRPO, held out"] and found[HALF]
     assert not found["RAPO > GRPO, KL 0.1, familiar"] and found["RAPO > GRPO, KL 0.1, held out"]
     assert not found[HALF.replace("GRPO", "GRPO, KL 0.1")]
     assert not any("KL 0.03" in what for what in found)
@@ -144,8 +146,10 @@ def test_runs_of_another_length_or_other_settings_are_left_out() -> None:
 
 def test_documents_are_filled_between_their_markers(world: World) -> None:
     parts = blocks([world])
-    assert "| RAPO | +4.50 (+3.50 .. +6.00) | +3.00 (+2.00 .. +4.00) |" in parts["score-support"]
-    assert "| +2.50 (+2.00 .. +3.00), 2/2: helps |" in parts["parts"]
+    # Means of the seeds: 4 and 5 (4.5 +- 12.706 / 2), 3 and 3.
+    assert "| RAPO | +4.50 (-1.85 .. +10.85) | +3.00 (+3.00 .. +3.00) |" in parts["score-support"]
+    # Less GRPO and replay: 3 and 2; on held-out seekers 2 and -1.
+    assert "| +2.50 (-3.85 .. +8.85), 2/2: cannot be told |" in parts["parts"]
     assert "50, > 100" in parts["calls-support"]
     text = "before\n<!-- study: runs -->\nold\n<!-- /study -->\nbetween\n<!-- study: goals -->\n<!-- /study -->"
     assert fill(text, parts).splitlines()[0] == "before"
