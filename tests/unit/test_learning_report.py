@@ -60,7 +60,7 @@ def world() -> World:
 
 
 def test_arms_are_compared_on_the_same_seekers(world: World) -> None:
-    # seed 0: 3, 3; seed 1: 2, 2. The mean of 3 and 2 has a standard error of 1/2, and t of one degree of freedom is 12.706.
+    # seed 0: 3, 3; seed 1: 2, 2. The mean of 3 and 2 has a standard error of 1/2; t of one degree of freedom is 12.706.
     found = world.against("RAPO", "GRPO", "familiar")
     assert found.difference.mean == 2.5
     assert (found.difference.low, found.difference.high) == pytest.approx((2.5 - 6.353, 2.5 + 6.353), abs=1e-3)
