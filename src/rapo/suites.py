@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 OWN, ALL = "own", "all"
 
 
+class LackingError(ConfigError):
+    """The recipe does not name what a suite needs."""
+
+
 def own(parts: Parts) -> Talks:
     """Talks with the users of the recipe, which training never meets."""
     kind = parts.config.users.kind
@@ -47,7 +51,7 @@ def esconv(parts: Parts) -> Suite:
 
     c = parts.config
     if not c.suites.esconv:
-        raise ConfigError("the suite esconv has no conversations", expected="suites.esconv=FILE, in an ESConv format")
+        raise LackingError("the suite esconv has no conversations", expected="suites.esconv=FILE, in an ESConv format")
     seed, judge = c.run.seed, parts.model(c.suites.judge, "evaluation") if c.suites.judge else None
     player = parts.model(c.suites.users, "evaluation") if c.suites.users else None
     conversations, users = load(c.suites.esconv, player)
@@ -109,7 +113,7 @@ def sotopia(parts: Parts) -> Suite:
 
     c = parts.config
     if not c.suites.sotopia:
-        raise ConfigError(
+        raise LackingError(
             "the suite sotopia has no scenarios",
             expected="suites.sotopia=[FOLDER], the folder of the published files",
             fix="see docs/evaluation/sotopia.md",
@@ -162,8 +166,8 @@ def make_suites(parts: Parts, names: Sequence[str]) -> list[Suite]:
     found = []
     for name, make in SUITES.items():
         try:
-            found += [make(parts)] if name != OWN else []
-        except ConfigError as error:
+            found += [make(parts)] if name != OWN or OWN in names else []
+        except LackingError as error:
             parts.notice(f"left out of {ALL}: {error}")
     return found
 
@@ -172,7 +176,7 @@ def asked_model(parts: Parts, role: Literal["users", "judge"], suite: str) -> Ch
     """The language model of a role in a suite; raises ConfigError where the recipe names none."""
     name = getattr(parts.config.suites, role)
     if name is None:
-        raise ConfigError(
+        raise LackingError(
             f"the suite {suite} needs a language model for its {role}",
             expected=f"suites.{role}=NAME, one of models",
             fix="to try it offline: models.m.path=rapo.models.stand_in:answer suites.users=m suites.judge=m",

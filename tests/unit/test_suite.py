@@ -7,12 +7,15 @@ from random import Random
 
 import pytest
 
-from rapo.errors import DataError, RunError
+from rapo.config import RunConfig
+from rapo.errors import ConfigError, DataError, RunError
 from rapo.evals.results import read_results, write_results
 from rapo.evals.stats import Interval
 from rapo.evals.suite import Item, Result, compare
 from rapo.models.chat import ChatRequest
 from rapo.models.stand_in import answer
+from rapo.parts import Parts
+from rapo.suites import make_suites
 from rapo.types import Dialogue, Message, Scenario
 
 
@@ -83,3 +86,17 @@ def test_the_stand_in_answers_in_the_wanted_form_and_always_alike():
     found = answer(request)
     assert found == answer(request)
     assert found == '{"goal": 7, "secret": -10, "act": "speak", "done": false, "labels": ["question"]}'
+
+
+def test_all_names_what_the_recipe_lacks_and_nothing_else(tmp_path: Path):
+    told: list[str] = []
+    config = RunConfig(suites={"esconv": ["no-such-file.json"]}, models={"m": {"path": "rapo.models.stand_in:answer"}})  # type: ignore[arg-type]
+    with Parts(config, tmp_path, told.append) as parts, pytest.raises(DataError, match="no-such-file"):
+        make_suites(parts, ["all"])
+    told.clear()
+    with Parts(RunConfig(), tmp_path, told.append) as parts:
+        found = [suite.name for suite in make_suites(parts, ["all"])]
+    assert found == ["support", "bargaining", "safety"]
+    assert [line.partition(": ")[2].split()[2] for line in told] == ["esconv", "emoharbor", "sotopia"]
+    with Parts(RunConfig(), tmp_path, told.append) as parts, pytest.raises(ConfigError, match="no such suite"):
+        make_suites(parts, ["suport"])
