@@ -28,7 +28,8 @@ def test_requests_that_always_fail_stop_no_run_whose_endpoint_answers_the_others
             assert model.account.journal.void_unusable() == 6
         totals = model.account.journal.totals()["user"]
         assert (totals.calls, totals.answers, totals.failed) == (26, 14, 12)
-        assert totals.attempts == server.count
+        # On a busy machine an attempt may be over before the server has read it.
+        assert totals.attempts >= server.count
 
 
 @pytest.mark.parametrize("first", [0, 3])
