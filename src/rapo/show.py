@@ -31,7 +31,7 @@ def show_result(path: Path, terminal: Terminal) -> None:
     terminal.console.print(table(results))
     verdict(results, terminal)
     for start, trained in zip(*([r for r in others if r.speaker == s] for s in ("start", "trained")), strict=False):
-        shown = (trained.main, "harmful")
+        shown = [name for name in (trained.main, "harmful") if name in trained.figures]
         changes = [f"{name} {_mean(start, name):.2f} -> {_mean(trained, name):.2f}" for name in shown]
         terminal.report(f"{trained.suite} ({trained.users}): {', '.join(changes)}")
     for users in dict.fromkeys(each.users for each in results):
