@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from rapo.records import RunDirectory
 
 WAITING = 10_000  # steps that may wait for a slow tracker; later ones are left out
-PATIENCE = 10.0  # seconds the end of a run waits for trackers to finish
+PATIENCE = 30.0  # seconds the end of a run waits for trackers to finish
 
 Scalars = Mapping[str, float]
 
