@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rapo.errors import ModelError
-from rapo.models import sampler
+from rapo.models import products, sampler
 from rapo.models.memory import Memory
 from rapo.models.policy import Policy
 from rapo.models.sampler import Sampled, SampleRequest, _noise, sample
@@ -17,6 +17,15 @@ from rapo.optimize.packing import PackedGroup, Segment, plain_logits, scored_ids
 from rapo.types import Message
 
 PROMPTS = ("I feel so alone", "call", "Who could you call when the evening feels long ? my friend moved away")
+
+
+@pytest.fixture(autouse=True, params=["plain products", "packed products"])
+def packed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Everything has to hold however projections are applied; left alone, models as small as these are plain."""
+    if request.param == "packed products":
+        monkeypatch.setattr(products, "LEAST_BYTES", 0)
+        monkeypatch.setattr(products, "LEAST_STEPS", 0)
+    return request.param == "packed products"
 
 
 def requests(policy: Policy, seeds_each: int = 5) -> list[SampleRequest]:
@@ -36,6 +45,28 @@ def test_greedy_is_generate(policy: Policy) -> None:
         want = policy.model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=20)
         assert got[0].completion == got[1].completion
         assert list(got[0].completion.token_ids) == want[0, prompt.shape[1] :].tolist()
+
+
+def test_packed_weights_are_those_that_the_model_has_now(policy: Policy, packed: bool) -> None:
+    def lasting() -> list[float]:
+        return [
+            logp
+            for one in flat(sample(policy, requests(policy), max_tokens=8, temperature=0))
+            for logp in one.completion.logps
+        ]
+
+    before = lasting()
+    layer = policy.model.get_decoder().layers[0].mlp.down_proj
+    assert isinstance(products.products_for(policy.model, 8), products.PackedProducts) == packed
+    kept = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight.mul_(1.5)
+    try:
+        assert lasting() != before
+    finally:
+        with torch.no_grad():
+            layer.weight.copy_(kept)
+    assert lasting() == before
 
 
 def test_batching_changes_nothing(policy: Policy) -> None:

@@ -1,9 +1,10 @@
 """The decoder of Llama, Qwen2 and Qwen3 as plain tensor code over a flat list of tokens.
 
-The weights stay in the Hugging Face model, and its own projection modules are called, so that adapters inside them
-work. What is ours is all between them: tokens of any number of texts stand in one list without padding, and who sees
-whom is decided by an attention function that the caller brings. Training packs groups that share a prefix
-(:mod:`rapo.optimize.packing`), sampling keeps keys and values (:mod:`rapo.models.decoding`).
+The weights stay in the Hugging Face model, and its own projection modules are applied, so that adapters inside them
+work (how, the caller may say: :mod:`rapo.models.products`). What is ours is all between them: tokens of any number of
+texts stand in one list without padding, and who sees whom is decided by an attention function that the caller brings.
+Training packs groups that share a prefix (:mod:`rapo.optimize.packing`), sampling keeps keys and values
+(:mod:`rapo.models.decoding`).
 
 Shape suffixes: T tokens of the flat list, M of them that still matter in the last layer, H heads, K key-value heads,
 D width of a head, E width of the model.
@@ -20,6 +21,8 @@ from torch import Tensor
 from torch.nn import Dropout
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
+
+from rapo.models.products import Project, apply
 
 _LENGTH_FREE_ROPE = ("default", "linear", "llama3", "yarn")
 
@@ -52,7 +55,12 @@ def obstacle(model: PreTrainedModel) -> str | None:
 
 
 def decode(
-    model: PreTrainedModel, ids_T: Tensor, positions_T: Tensor, attend: Attend, matter_M: Tensor | None = None
+    model: PreTrainedModel,
+    ids_T: Tensor,
+    positions_T: Tensor,
+    attend: Attend,
+    matter_M: Tensor | None = None,
+    project: Project = apply,
 ) -> Tensor:
     """Hidden states [T, E], ready for the output layer; [M, E] where ``matter_M`` names the tokens that are needed.
 
@@ -66,31 +74,37 @@ def decode(
     again = torch.is_grad_enabled() and checkpoints_activations(model)
     for number, layer in enumerate(decoder.layers):
         last = matter_M if number == len(decoder.layers) - 1 else None
-        run = partial(_layer, layer, partial(attend, number), last)
+        run = partial(_layer, layer, partial(attend, number), project, last)
         hidden_TE = checkpoint(run, hidden_TE, *rotary, use_reentrant=False) if again else run(hidden_TE, *rotary)
     return _norm(decoder.norm, hidden_TE)
 
 
 def _layer(
-    layer: Any, attend: Callable[..., Tensor], matter_M: Tensor | None, hidden_TE: Tensor, cos: Tensor, sin: Tensor
+    layer: Any,
+    attend: Callable[..., Tensor],
+    project: Project,
+    matter_M: Tensor | None,
+    hidden_TE: Tensor,
+    cos: Tensor,
+    sin: Tensor,
 ) -> Tensor:
     block, normed_TE = layer.self_attn, _norm(layer.input_layernorm, hidden_TE)
-    key, value = _heads(block, "k", normed_TE), _heads(block, "v", normed_TE)
+    key, value = (_heads(block, which, project, normed_TE) for which in "kv")
     key = _rotate(key, cos, sin)
     if matter_M is not None:
         normed_TE, hidden_TE, cos, sin = (each[matter_M] for each in (normed_TE, hidden_TE, cos, sin))
-    query = _rotate(_heads(block, "q", normed_TE), cos, sin)
+    query = _rotate(_heads(block, "q", project, normed_TE), cos, sin)
     # Under autocast a norm's float32 weights make queries and keys wider than values.
     seen = attend(query.to(value.dtype), key.to(value.dtype), value)
-    hidden_TE = hidden_TE + block.o_proj(seen.flatten(1))
+    hidden_TE = hidden_TE + project(block.o_proj, seen.flatten(1))
     mlp, normed_TE = layer.mlp, _norm(layer.post_attention_layernorm, hidden_TE)
-    result: Tensor = hidden_TE + mlp.down_proj(mlp.act_fn(mlp.gate_proj(normed_TE)) * mlp.up_proj(normed_TE))
-    return result
+    gated_TE = mlp.act_fn(project(mlp.gate_proj, normed_TE)) * project(mlp.up_proj, normed_TE)
+    return hidden_TE + project(mlp.down_proj, gated_TE)
 
 
-def _heads(block: Any, which: str, normed_TE: Tensor) -> Tensor:
+def _heads(block: Any, which: str, project: Project, normed_TE: Tensor) -> Tensor:
     """Queries, keys or values [T, heads, D], normed where the architecture (Qwen3) does."""
-    states: Tensor = getattr(block, f"{which}_proj")(normed_TE).unflatten(-1, (-1, block.head_dim))
+    states = project(getattr(block, f"{which}_proj"), normed_TE).unflatten(-1, (-1, block.head_dim))
     norm = getattr(block, f"{which}_norm", None)
     return states if norm is None else _norm(norm, states)
 

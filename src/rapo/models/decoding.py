@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from rapo.models.decoder import decode
 from rapo.models.key_values import Contexts, Own, Seats
 from rapo.models.memory import Memory
+from rapo.models.products import Project, apply
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,11 @@ class Decoding:
     Args:
         model: whose weights are used.
         memory: encodings of talks to go on from, and where those of this engine's rows go.
+        project: how projections are applied while writing.
     """
 
-    def __init__(self, model: PreTrainedModel, memory: Memory | None = None) -> None:
-        self._model, self._memory = model, memory
+    def __init__(self, model: PreTrainedModel, memory: Memory | None = None, project: Project = apply) -> None:
+        self._model, self._memory, self._project = model, memory, project
         self._head = cast(Any, model).get_output_embeddings()
 
     def start(self, prompts: Sequence[Prompt], room: int) -> Tensor:
@@ -147,14 +149,14 @@ class Decoding:
         positions = [t for end, rest in zip(ends, rests, strict=True) for t in range(end - len(rest), end)]
         places = torch.tensor([len(rest) for rest in rests]).cumsum(0).to(self._model.device) - 1
         ids = self._tensor([i for rest in rests for i in rest])
-        return self._logits(decode(self._model, ids, self._tensor(positions), attend, places))
+        return apply(self._head, decode(self._model, ids, self._tensor(positions), attend, places))
 
     def _write(self, ids_R: Tensor) -> Tensor:
         """One token of each row."""
         self._own.grow()
-        states_RE = decode(self._model, ids_R, self._positions, self._attend)
+        states_RE = decode(self._model, ids_R, self._positions, self._attend, project=self._project)
         self._positions = self._positions + 1
-        return self._logits(states_RE)
+        return self._project(self._head, states_RE)
 
     def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         own_keys, own_values, own_mask = self._own.append(layer, key, value)
@@ -170,10 +172,6 @@ class Decoding:
         over_context, over_own = shares.to(value.dtype).split([keys.shape[-2], own_keys.shape[-2]], dim=-1)
         seen: Tensor = self._seats.scatter(self._seats.gather(over_context) @ values) + over_own @ own_values
         return seen.flatten(1, 2)
-
-    def _logits(self, states_RE: Tensor) -> Tensor:
-        logits_RV: Tensor = self._head(states_RE)
-        return logits_RV
 
     def _tensor(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self._model.device)

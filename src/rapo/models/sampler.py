@@ -19,6 +19,7 @@ from rapo.models.decoding import Decoding, Engine, Prompt
 from rapo.models.generic_decoding import GenericDecoding
 from rapo.models.memory import Memory
 from rapo.models.policy import Policy
+from rapo.models.products import Project, products_for
 from rapo.optimize.losses import bucket
 from rapo.types import Completion
 
@@ -100,11 +101,12 @@ def sample(
     """
     _check(policy, requests, max_tokens)
     sampled: list[list[Sampled]] = [[] for _ in requests]
-    writer = _Writer(policy, max_tokens, temperature, record_top_k, memory)
     training = policy.model.training
     policy.model.train(False)
     try:
         with torch.inference_mode(), policy.precision():
+            project = products_for(policy.model, max_tokens)
+            writer = _Writer(policy, max_tokens, temperature, record_top_k, memory, project)
             for rows in _batches(requests, batch_rows):
                 completions = writer.run([requests[i].row() for i, _ in rows], [seed for _, seed in rows])
                 for (i, _), completion in zip(rows, completions, strict=True):
@@ -149,6 +151,7 @@ class _Writer:
     temperature: float
     record_top_k: int | None
     memory: Memory | None
+    project: Project
 
     def run(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sampled]:
         """One completion per row."""
@@ -177,7 +180,7 @@ class _Writer:
 
     def _engine(self) -> Engine:
         model = self.policy.model
-        return GenericDecoding(model) if obstacle(model) else Decoding(model, self.memory)
+        return GenericDecoding(model) if obstacle(model) else Decoding(model, self.memory, self.project)
 
     def _look_every(self) -> int:
         """Steps between two looks at who has ended: a look makes a GPU wait."""
