@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rapo import plugins
 from rapo.config import RunConfig
 from rapo.data import fingerprint
 from rapo.errors import RunError
@@ -20,6 +21,7 @@ from rapo.export import model_source
 from rapo.interact.play import Speaker
 from rapo.measure import has_battery, measure, measure_battery, policy_speaker
 from rapo.missing import CountingSpeaker, demand
+from rapo.models.source import check_source
 from rapo.models.speaker import ChatSpeaker
 from rapo.parts import Parts
 from rapo.progress import Terminal
@@ -108,11 +110,15 @@ class Speakers:
 
     Raises:
         RunError: a run folder holds no model yet.
+        ModelError, ConfigError: there is no model or function of a name.
     """
 
     def __init__(self, parts: Parts, names: Sequence[str]) -> None:
         self.names, self._parts, self._made = names, parts, dict[str, Speaker]()
         self._sources = {name: name if name in parts.config.models else model_source(name) for name in names}
+        # All of them before the first is measured, which may take hours.
+        for name in names:
+            self._check(name)
 
     def source(self, name: str) -> str:
         """What a speaker is, the same text as long as it stays as it is."""
@@ -129,6 +135,15 @@ class Speakers:
             else:
                 self._made[name] = policy_speaker(load_policy(config, self._sources[name]), config)
         return self._made[name]
+
+    def _check(self, name: str) -> None:
+        """See that there is a model of a name, without loading it; an endpoint is not asked."""
+        spec = self._parts.config.models.get(name)
+        source = spec.path if spec else self._sources[name]
+        if spec and spec.function:
+            plugins.answers(str(source))
+        elif source:
+            check_source(source)
 
 
 def _in_suite(suite: Suite, speakers: Speakers, kept: Kept, terminal: Terminal) -> list[Result]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 
 from rapo.config import RunConfig
@@ -38,6 +39,23 @@ def test_a_model_named_twice_is_measured_once(tmp_path: Path) -> None:
     assert ran.code == 0, ran
     against = ran.out[ran.out.index("against a") :]
     assert [line.split()[0] for line in against.splitlines() if "safety" in line] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "told"),
+    [
+        ("runs/TYPO", "no such model folder; got runs/TYPO"),
+        ("TYPO", "TYPO is neither a folder nor a model"),
+        ("f", "path=no_such:answer cannot be imported"),
+    ],
+)
+def test_all_names_are_looked_for_before_anything_is_measured(tmp_path: Path, monkeypatch, mistyped, told) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    given = settings(tmp_path / "run", "suites.items=2", "models.f.path=no_such:answer")
+    assert told in one_line(run_rapo("compare", "a", mistyped, "--suite", "safety", *given))
+    assert not kept(tmp_path / "run")
 
 
 @pytest.mark.parametrize("changed", ["contents", "a model without a part in it", "nothing"])
