@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +104,17 @@ def test_a_speaker_that_fails_too_often_is_not_measured(tmp_path: Path, monkeypa
     assert "8 of 16 replies of s are missing; expected at most 40%" in strict
     assert not kept(tmp_path)
     assert run_rapo("eval", "s", *given, "--set", "calls.max_missing=0.5").code == 0
+
+
+def test_a_talk_of_ones_own_needs_no_simulated_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hello.\n/watch\nMore.\n"))
+    missing = ("users.kind=replay", "judge.kind=contrast", "teacher.replay=0", f"users.files=[{tmp_path}/none.jsonl]")
+    given = [*settings(tmp_path, *missing), "--out", tmp_path / "chats"]
+    ran = run_rapo("chat", "a", *given)
+    assert ran.code == 0, ran
+    assert "none.jsonl" in ran.err
+    # What could not be watched ended nothing: both messages are in one talk.
+    (file,) = (tmp_path / "chats").iterdir()
+    said = [message["content"] for message in json.loads(file.read_text())["messages"]]
+    assert said[0] == "Hello." and "More." in said
+    assert "none.jsonl" in one_line(run_rapo("chat", "a", "--watch", *given))
