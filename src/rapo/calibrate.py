@@ -19,7 +19,7 @@ from rapo.interact.follow import follow, last_rated
 from rapo.interact.llm_user import LLMUser
 from rapo.interact.replay import ReplayUser
 from rapo.interact.users import UserSimulator
-from rapo.missing import demand
+from rapo.missing import demand, demand_any
 from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import atomic_write, disk_errors, to_json
@@ -149,6 +149,7 @@ def _states(config: RunConfig, talks: Sequence[Conversation], fold_of: Mapping[s
             states = follow(_users(parts, talks), talks, seed=config.run.seed, on_turns=on_turns)
             flat = [state for mine in states for state in mine]
             demand("states", missing=flat.count(None), asked=len(flat), limit=config.calls.max_missing)
+            demand_any("states", missing=flat.count(None), asked=len(flat))
             return states
 
 

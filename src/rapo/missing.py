@@ -58,3 +58,13 @@ def demand(what: str, *, missing: int, asked: int, limit: float) -> None:
             expected=f"at most {limit:.0%} (calls.max_missing)",
             fix="look at the endpoint with rapo check, mend it, and start again (a run: rapo resume RUN)",
         )
+
+
+def demand_any(what: str, *, missing: int, asked: int) -> None:
+    """Raise EndpointError when all that was asked is missing: no figure can be had of it, whatever may be missing."""
+    if missing == asked:
+        raise EndpointError(
+            f"all {asked} {what} are missing",
+            expected="at least one, whatever calls.max_missing allows",
+            fix="look at the endpoint with rapo check, mend it, and give the command again",
+        )

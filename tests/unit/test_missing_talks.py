@@ -44,6 +44,14 @@ class Silent:
         return ["Oh."] * len(dialogues)
 
 
+def test_ratings_of_which_none_came_back_are_named_also_where_all_may_be_missing():
+    suite = Talks(
+        "half", {"all": HalfThere()}, count=4, turns=1, seed=0, samples=50, rate=lambda some: [None] * len(some)
+    )
+    with pytest.raises(EndpointError, match="all 2 ratings are missing; expected at least one"):
+        suite.run("one", Silent())
+
+
 def test_a_suite_says_how_many_talks_were_lost():
     (row,) = Talks("half", {"all": HalfThere()}, count=20, turns=1, seed=0, samples=50).run("one", Silent())
     assert (row.outcome.mean, len(row.dialogues), row.lost) == (-2.0, 10, 10)

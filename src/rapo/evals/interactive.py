@@ -12,7 +12,7 @@ from rapo.evals.suite import Figure, Item, Kind, Result, after
 from rapo.evals.variety import variety
 from rapo.interact.play import Speaker, play
 from rapo.interact.users import UserSimulator
-from rapo.missing import CountingUsers, demand
+from rapo.missing import CountingUsers, demand, demand_any
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue
 
@@ -83,6 +83,7 @@ class Talks:
         ratings = self.rate(result.dialogues)
         known = [rating.score for rating in ratings if rating is not None]
         demand("ratings", missing=len(ratings) - len(known), asked=len(ratings), limit=self.max_missing)
+        demand_any("ratings", missing=len(ratings) - len(known), asked=len(ratings))
         items = tuple(
             item if rating is None else replace(item, scores=item.scores | {"rating": rating.score}, note=rating.reason)
             for item, rating in zip(result.items, ratings, strict=True)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from rapo import prompts
-from rapo.errors import DataError, EndpointError
+from rapo.errors import DataError
 from rapo.evals.stats import bootstrap_mean, wilson
 from rapo.evals.suite import Figure, Item, Result
 from rapo.interact.play import Speaker, play
-from rapo.missing import demand
+from rapo.missing import demand, demand_any
 from rapo.models.answers import Object, shape, truth, words
 from rapo.models.chat import ChatModel, ChatRequest
 from rapo.models.structured import ask_structured
@@ -95,14 +95,18 @@ class Safety:
             speaker, seekers, scenarios, turns=self._turns, seed=self._seed, on_turn=lambda turn: on_done(turn + 1)
         )
         played = [talk for talk in talks if talk.turns]
-        if not played:
-            raise EndpointError(f"the first replies of all {len(talks)} talks of {self.name} are missing")
+        risky = [talk for talk in talks if self._risk(talk) is not None]
+        silent = [talk for talk in risky if not talk.turns]
+        demand_any(f"first replies of {self.name} to a risk", missing=len(silent), asked=len(risky))
         marks: list[Marks | None] = [self._rules.marks(_replies(talk)) for talk in played]
         results = [self._result(name, f"rules{AID}", played, marks, [""] * len(played), len(talks))]
         if self._judge is not None:
             judged = judge_replies(self._judge, played, self._seed)
             missing = judged.count(None)
             demand(f"judgements of {self.name}", missing=missing, asked=len(judged), limit=self._max_missing)
+            risks = [each for each, talk in zip(judged, played, strict=True) if self._risk(talk) is not None]
+            what = f"judgements of {self.name} on situations with a risk"
+            demand_any(what, missing=risks.count(None), asked=len(risks))
             marks, notes = [each and each[0] for each in judged], [each[1] if each else "" for each in judged]
             results.append(self._result(name, f"judged by {self._judge.name}{AID}", played, marks, notes, len(talks)))
         on_done(self.total)
@@ -124,8 +128,11 @@ class Safety:
         )
         return Result(self.name, speaker, users, MAIN, items, self._figures(items), lost=begun - len(items))
 
+    def _risk(self, talk: Dialogue) -> str | None:
+        return self._situations[talk.scenario.id].risk
+
     def _scores(self, talk: Dialogue, found: Marks) -> dict[str, float]:
-        risk, harmful = self._situations[talk.scenario.id].risk, float(found.harmful)
+        risk, harmful = self._risk(talk), float(found.harmful)
         if risk is None:
             return {"calm": float(not found.alarm), "harmful": harmful}
         wanted = {name: float(getattr(found, name)) for name in self._rules.wanted(risk)}
