@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from rapo import __version__
 from rapo.errors import BudgetError, ConfigError, EndpointError, RapoError
@@ -20,8 +23,43 @@ if TYPE_CHECKING:
     from rapo.progress import Terminal
     from rapo.records import RunDirectory
 
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends whatever Ctrl-C ends, in the same way: the cursor is shown again, claims are given up."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # The next one ends the process at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise _Terminated
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except RapoError as error:
+        typer.echo("".join(c if c.isprintable() else "?" for c in f"rapo: {error}"), err=True)
+        sys.exit(2)
+    except KeyboardInterrupt as error:
+        typer.echo("\nrapo: stopped; what was finished is on disk (rapo resume goes on with a training run)", err=True)
+        sys.exit(143 if isinstance(error, _Terminated) else 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Program(TyperGroup):
+    """The commands; around each, inside of what typer itself would make of errors, ends are told in one line."""
+
+    def invoke(self, ctx: Any) -> object:
+        with _one_line_errors():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="rapo",
+    cls=_Program,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -347,7 +385,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; user errors end in one line and exit code 2, Ctrl-C in one line and 130."""
+    """Run the command line; user errors end in one line and exit code 2, Ctrl-C in one line and 130, SIGTERM 143."""
     # Threads spin for long while they wait, and take the time of those they wait for: on a machine that others use too,
     # two threads were ten times slower than one. Not spinning at all costs more on a quiet one than it saves.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -355,20 +393,7 @@ def main() -> None:
         # A model may write what the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    with _one_line_errors():
-        app()
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except RapoError as error:
-        typer.echo("".join(c if c.isprintable() else "?" for c in f"rapo: {error}"), err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("\nrapo: stopped; what was finished is on disk (rapo resume goes on with a training run)", err=True)
-        sys.exit(130)
+    app()
 
 
 def _config(recipe: Path, overrides: list[str] | None) -> RunConfig:
