@@ -21,7 +21,9 @@ from rapo.export import model_source
 from rapo.interact.play import Speaker
 from rapo.measure import has_battery, measure, measure_battery, policy_speaker
 from rapo.missing import CountingSpeaker, demand
+from rapo.models.connect import identity
 from rapo.models.source import check_source
+from rapo.models.source import fingerprint as source_fingerprint
 from rapo.models.speaker import ChatSpeaker
 from rapo.parts import Parts
 from rapo.progress import Terminal
@@ -123,8 +125,8 @@ class Speakers:
     def source(self, name: str) -> str:
         """What a speaker is, the same text as long as it stays as it is."""
         source = self._sources[name]
-        files = sorted(Path(source).glob("*.safetensors"))
-        return json.dumps([source, *((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)])
+        # Of what the config names, Kept looks at more.
+        return json.dumps([source, "" if name in self._parts.config.models else source_fingerprint(source)])
 
     def get(self, name: str) -> Speaker:
         """The speaker itself; raises ModelError when it cannot be loaded."""
@@ -184,10 +186,12 @@ class Kept:
         decides = (c.policy, c.users, c.eval, c.suites)
         what += [section.model_dump(mode="json", exclude={"exploits"}) for section in decides]
         what += [
-            [name, spec.name, spec.path, spec.temperature, spec.max_tokens]
+            [name, spec.name, spec.path, spec.temperature, spec.max_tokens, identity(spec)]
             for name, spec in c.models.items()
             if name in self._asked(speaker)
         ]
+        own = {"users.kind": c.users.kind, "users.importer": c.users.importer}
+        what += [plugins.fingerprint(dotted, key) for key, dotted in own.items() if dotted and ":" in dotted]
         settings = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         slug = re.sub(r"[^\w.-]+", "-", speaker).strip("-.")[-80:]
         path = self.folder / f"{self.suite}--{slug}.json"

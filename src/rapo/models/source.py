@@ -1,4 +1,4 @@
-"""Where a model's files are: what they lack, in one line before anything is loaded."""
+"""The files of a model: what they lack, in one line before anything is loaded, and whether they are still the same."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -43,6 +44,24 @@ def check_files(source: str) -> None:
         _check_folder(folder)
     elif _meant_as_folder(source):
         raise ModelError("no such model folder", got=source, fix="check the path")
+
+
+def fingerprint(source: str) -> str:
+    """What tells a model from others that lay or will lie at ``source``; it is loaded from nothing else.
+
+    Of a folder: name, size and time of change of every file but its texts for people, of an adapter's also those of its
+    base. Of a hub id: the commit that is on this machine, "" where none is.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        try:
+            found = try_to_load_from_cache(source, "config.json")
+        except ValueError:  # no hub id
+            return ""
+        return Path(found).parent.name if isinstance(found, str) else ""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix != ".md"]
+    base = fingerprint(adapters.base_of(folder)) if adapters.is_adapter(folder) else ""
+    return json.dumps([base, *((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)])
 
 
 def has_tokenizer(folder: Path) -> bool:
