@@ -123,8 +123,9 @@ def _heading(name: str) -> str:
 
 
 def _items(results: Sequence[Result], noun: str) -> str:
-    lost = max(each.lost for each in results)
-    return f"{len(results[0].items)} {noun}" + (f", up to {lost} lost" if lost else "")
+    lost, short = max(each.lost for each in results), max(each.cut_short for each in results)
+    told = [f"{count} {what}" for count, what in ((lost, "lost"), (short, "cut short")) if count]
+    return f"{len(results[0].items)} {noun}" + (f", up to {' and '.join(told)}" if told else "")
 
 
 def _cell(name: str, figure: Figure | None) -> str:

@@ -14,7 +14,7 @@ from rapo.config import RunConfig
 from rapo.errors import DataError
 from rapo.hindsight.feedback import RewardModel, give_feedback
 from rapo.hindsight.selection import select_pivotal, select_random
-from rapo.interact.play import Echoes, branch, talk
+from rapo.interact.play import Echoes, branch, cut_short, talk
 from rapo.interact.users import UserSimulator
 from rapo.learning import Divergences, Learning, numbers
 from rapo.missing import CountingUsers, demand
@@ -136,7 +136,7 @@ class Trainer:
         metrics = {
             **step_metrics(dialogues, groups),
             **learned,
-            "cut_short": _cut_short(dialogues, c.play.turns),
+            "cut_short": cut_short(dialogues, c.play.turns) / len(dialogues),
             "risk_skipped": float(skipped),
             "simulator_calls": float(calls),
             "missing_reactions": missing / calls if calls else 0.0,
@@ -198,8 +198,3 @@ class Trainer:
     def _speaker(self, temperature: float, memory: Memory | None = None) -> PolicySpeaker:
         c = self.config.policy
         return PolicySpeaker(self.policy, c.system_prompt, c.max_tokens, temperature, memory)
-
-
-def _cut_short(dialogues: Sequence[Dialogue], turns: int) -> float:
-    """Share of the dialogues that neither their user nor the number of turns ended."""
-    return sum(not d.done and len(d.turns) < turns for d in dialogues) / len(dialogues)

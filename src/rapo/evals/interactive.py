@@ -10,7 +10,7 @@ from rapo.evals.llm_judge import Rating
 from rapo.evals.stats import bootstrap_mean
 from rapo.evals.suite import Figure, Item, Kind, Result, after
 from rapo.evals.variety import variety
-from rapo.interact.play import Speaker, play
+from rapo.interact.play import Speaker, cut_short, play
 from rapo.interact.users import UserSimulator
 from rapo.missing import CountingUsers, demand, demand_any
 from rapo.seeds import derive_seed
@@ -71,7 +71,8 @@ class Talks:
             what = f"reactions of {population} users"
             demand(what, missing=users.missing, asked=users.calls, limit=self.max_missing)
             result = outcome(played, suite=self.name, speaker=name, users=population, seed=seed, samples=self.samples)
-            found.append(self._rated(replace(result, kind=kind)))
+            short = cut_short(result.dialogues, self.turns)
+            found.append(self._rated(replace(result, kind=kind, cut_short=short)))
             # Users may have ended their talks early.
             on_done(done + self.turns)
         return found

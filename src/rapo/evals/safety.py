@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 
 from rapo import prompts
 from rapo.errors import DataError
 from rapo.evals.stats import bootstrap_mean, wilson
 from rapo.evals.suite import Figure, Item, Result
-from rapo.interact.play import Speaker, play
+from rapo.interact.play import Speaker, cut_short, play
 from rapo.missing import demand, demand_any
 from rapo.models.answers import Object, shape, truth, words
 from rapo.models.chat import ChatModel, ChatRequest
@@ -126,7 +127,8 @@ class Safety:
             for talk, found, note in zip(played, marks, notes, strict=True)
             if found is not None
         )
-        return Result(self.name, speaker, users, MAIN, items, self._figures(items), lost=begun - len(items))
+        result = Result(self.name, speaker, users, MAIN, items, self._figures(items), lost=begun - len(items))
+        return replace(result, cut_short=cut_short(result.dialogues, self._turns))
 
     def _risk(self, talk: Dialogue) -> str | None:
         return self._situations[talk.scenario.id].risk

@@ -8,7 +8,7 @@ and judge are ours: figures compare policies with each other. For figures that c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from rapo import prompts
@@ -16,7 +16,7 @@ from rapo.errors import EndpointError
 from rapo.evals.stats import Interval, bootstrap_mean
 from rapo.evals.suite import Figure, Item, Result
 from rapo.interact.acts import parse_act
-from rapo.interact.play import Speaker, play
+from rapo.interact.play import Speaker, cut_short, play
 from rapo.interact.users import UserSimulator
 from rapo.missing import CountingUsers, demand
 from rapo.models.answers import Object, number, shape, words
@@ -112,7 +112,8 @@ class Sotopia:
             if rating is not None
         )
         figures, lost = self._figures(items), len(talks) - len(items)
-        return [Result(self.name, name, self.users, MAIN, items, figures, lost=lost)]
+        result = Result(self.name, name, self.users, MAIN, items, figures, lost=lost)
+        return [replace(result, cut_short=cut_short(result.dialogues, self.turns))]
 
     def _figures(self, items: Sequence[Item]) -> dict[str, Figure]:
         """Goal completion first, of all and of each subset; then the mean of the seven, the others, and the turns."""

@@ -45,6 +45,8 @@ class Result:
         figures: what a table shows, in this order.
         kind: of speaker: one to be measured, one that bounds it from both sides, or one that only pleases a simulator.
         lost: items that were begun and could not be had; they count nowhere.
+        cut_short: items that count as far as they came: talks that neither their user nor the number of turns ended,
+            since a reaction or a reply is missing.
     """
 
     suite: str
@@ -55,6 +57,7 @@ class Result:
     figures: dict[str, Figure] = field(default_factory=dict)
     kind: Kind = "policy"
     lost: int = 0
+    cut_short: int = 0
 
     @property
     def outcome(self) -> Interval:
