@@ -18,10 +18,9 @@ from rapo.evals.variety import Encode, variety
 from rapo.interact.llm_user import LLMUser
 from rapo.interact.play import Speaker, play
 from rapo.interact.replay import ReplayUser
-from rapo.interact.users import UserSimulator
+from rapo.interact.users import UserSimulator, WrappedUsers
 from rapo.missing import CountingUsers, demand
 from rapo.models.chat import ChatModel
-from rapo.overlap import concurrency
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue, EchoRequest, Reaction, Scenario
 
@@ -172,7 +171,7 @@ class EsconvTalks:
         return found | variety(replies, self.encode)
 
 
-class _Watched:
+class _Watched(WrappedUsers):
     """Users whose talk ends when the critic finds their issue solved; a verdict that is missing is a missing reaction.
 
     Attributes:
@@ -180,21 +179,13 @@ class _Watched:
     """
 
     def __init__(self, users: UserSimulator, critic: Critic | None) -> None:
-        self._users, self._critic = users, critic
+        super().__init__(users)
+        self._critic = critic
         self.verdicts: dict[str, float] = {}
-
-    @property
-    def concurrency(self) -> int:
-        """The simulator's."""
-        return concurrency(self._users)
-
-    def scenarios(self, count: int, seed: int) -> list[Scenario]:
-        """The simulator's."""
-        return self._users.scenarios(count, seed)
 
     def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
         """The simulator's reactions, ``done`` where the issue is solved."""
-        reactions = self._users.react(requests)
+        reactions = super().react(requests)
         if self._critic is None:
             return reactions
         pairs = list(zip(requests, reactions, strict=True))
