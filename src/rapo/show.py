@@ -101,7 +101,7 @@ def comparisons(found: Sequence[tuple[Result, Result, Comparison]]) -> Table:
         grid.add_row(
             Text(short(mine.speaker)),
             Text(where),
-            _signed(each.difference),
+            f"{each.difference:+.2f}",
             *numbers,
             style="bold" if apart else None,
         )
@@ -132,14 +132,10 @@ def _cell(name: str, figure: Figure | None) -> str:
     if figure is None or (isinstance(figure, float) and math.isnan(figure)):
         return "-"
     if name in SIGNED and isinstance(figure, Interval):
-        return _signed(figure)
+        return f"{figure:+.2f}"
     if isinstance(figure, Interval):
-        return f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+        return f"{figure:.2f}"
     return f"{figure:.0%}" if name in SHARES else f"{figure:.2f}"
-
-
-def _signed(interval: Interval) -> str:
-    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def _mean(result: Result, name: str) -> float:
