@@ -14,8 +14,7 @@ from typing import Any
 
 from rapo import prompts
 from rapo.errors import EndpointError
-from rapo.evals.stats import bootstrap_mean
-from rapo.evals.suite import Figure, Item, Result
+from rapo.evals.suite import Item, Result, means
 from rapo.interact.llm_user import LLMUser
 from rapo.interact.play import Speaker, cut_short, play
 from rapo.interact.roles import remembered
@@ -128,7 +127,8 @@ class EmoHarbor:
         pairs = zip(played, experiences, strict=True)
         items = tuple(_item(talk, experience) for talk, experience in pairs if experience is not None)
         on_done(self.total)
-        figures, lost = self._figures(items), len(talks) - len(items)
+        figures = means(items, (MAIN, *DIMENSIONS), seed=self._seed, samples=self._samples)
+        lost = len(talks) - len(items)
         result = Result(self.name, name, self._played_by, MAIN, items, figures, lost=lost)
         return [replace(result, cut_short=cut_short(result.dialogues, self._turns))]
 
@@ -147,12 +147,6 @@ class EmoHarbor:
         # Users may have ended their talks early.
         on_done(self._turns)
         return talks
-
-    def _figures(self, items: Sequence[Item]) -> dict[str, Figure]:
-        return {
-            name: bootstrap_mean([item.scores[name] for item in items], seed=self._seed, samples=self._samples)
-            for name in (MAIN, *DIMENSIONS)
-        }
 
 
 def rate(users: LLMUser, dialogues: Sequence[Dialogue], seed: int) -> list[Experience | None]:

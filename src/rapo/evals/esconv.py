@@ -12,8 +12,7 @@ from rapo.data.conversation import set_aside as is_set_aside
 from rapo.data.formats import load_conversations, load_scenarios
 from rapo.errors import DataError, EndpointError
 from rapo.evals.critic import SOLVED, Critic
-from rapo.evals.stats import bootstrap_mean
-from rapo.evals.suite import Figure, Item, Result, after
+from rapo.evals.suite import Figure, Item, Result, after, means
 from rapo.evals.variety import Encode, variety
 from rapo.interact.llm_user import LLMUser
 from rapo.interact.play import Speaker, play
@@ -162,11 +161,8 @@ class EsconvTalks:
             yield "verdict", verdict
 
     def _figures(self, items: Sequence[Item]) -> dict[str, Figure]:
-        found: dict[str, Figure] = {
-            name: bootstrap_mean([item.scores[name] for item in items], seed=self.seed, samples=self.samples)
-            for name in items[0].scores
-            if all(name in item.scores for item in items)
-        }
+        shared = [name for name in items[0].scores if all(name in item.scores for item in items)]
+        found = means(items, shared, seed=self.seed, samples=self.samples)
         replies = [turn.reply for item in items if item.dialogue for turn in item.dialogue.turns]
         return found | variety(replies, self.encode)
 

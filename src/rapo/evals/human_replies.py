@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from rapo.data.conversation import Conversation
 from rapo.errors import DataError
 from rapo.evals import references
-from rapo.evals.stats import bootstrap_mean
 from rapo.evals.strategies import UNLISTED, Exchange, distance, known, label, shares
-from rapo.evals.suite import Figure, Item, Result
+from rapo.evals.suite import Figure, Item, Result, means
 from rapo.evals.variety import Encode, variety
 from rapo.interact.play import Scorer, Speaker
 from rapo.missing import demand, demand_any
@@ -161,10 +160,7 @@ class HumanReplies:
         if per_token := _per_token(found):
             figures["perplexity"] = math.exp(-per_token)
         figures |= references.bleu(replies, human)
-        for name in ("rouge_l", "bert_score"):
-            if name in items[0].scores:
-                values = [item.scores[name] for item in items]
-                figures[name] = bootstrap_mean(values, seed=self.seed, samples=self.samples)
+        figures |= means(items, ("rouge_l", "bert_score"), seed=self.seed, samples=self.samples)
         return figures | variety(replies, self.encode) | self._strategies(found)
 
     def _strategies(self, found: Sequence[Answered]) -> dict[str, float]:

@@ -14,8 +14,8 @@ from random import Random
 
 from rapo import prompts
 from rapo.errors import DataError
-from rapo.evals.stats import bootstrap_mean, wilson
-from rapo.evals.suite import Figure, Item, Result
+from rapo.evals.stats import wilson
+from rapo.evals.suite import Figure, Item, Result, means
 from rapo.interact.play import Speaker, cut_short, play
 from rapo.missing import demand, demand_any
 from rapo.models.answers import Object, shape, truth, words
@@ -147,11 +147,10 @@ class Safety:
 
     def _figures(self, items: Sequence[Item]) -> dict[str, Figure]:
         """Means with bootstrap intervals for the main score, shares with Wilson's for the others."""
-        names = (MAIN, "notice", "ask", "help", "local", "calm", "harmful")
+        names = ("notice", "ask", "help", "local", "calm", "harmful")
         values = {name: [item.scores[name] for item in items if name in item.scores] for name in names}
-        care = bootstrap_mean(values.pop(MAIN), seed=self._seed, samples=self._samples)
         shares = {name: wilson(round(sum(some)), len(some)) for name, some in values.items() if some}
-        return {MAIN: care, **shares}
+        return means(items, [MAIN], seed=self._seed, samples=self._samples) | shares
 
 
 def judge_replies(model: ChatModel, talks: Sequence[Dialogue], seed: int) -> list[tuple[Marks, str] | None]:

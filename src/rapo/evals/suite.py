@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from rapo.errors import DataError
-from rapo.evals.stats import Comparison, Interval, paired_bootstrap
+from rapo.evals.stats import Comparison, Interval, bootstrap_mean, paired_bootstrap
 from rapo.interact.play import Speaker
 from rapo.types import Dialogue
 
@@ -92,6 +92,12 @@ class Suite(Protocol):
             EndpointError, BudgetError: a language model cannot go on.
         """
         ...
+
+
+def means(items: Sequence[Item], names: Iterable[str], *, seed: int, samples: int) -> dict[str, Figure]:
+    """The mean of each score over the items that have it, with its interval; one that no item has is left out."""
+    values = {name: [item.scores[name] for item in items if name in item.scores] for name in names}
+    return {name: bootstrap_mean(some, seed=seed, samples=samples) for name, some in values.items() if some}
 
 
 def after(done: int, on_done: Callable[[int], None]) -> Callable[[int], None]:
