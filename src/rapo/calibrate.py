@@ -19,7 +19,7 @@ from rapo.interact.follow import follow, last_rated
 from rapo.interact.llm_user import LLMUser
 from rapo.interact.replay import ReplayUser
 from rapo.interact.users import UserSimulator
-from rapo.missing import demand
+from rapo.missing import demand, demand_any
 from rapo.parts import Parts
 from rapo.progress import Terminal
 from rapo.records import atomic_write, disk_errors, to_json
@@ -149,6 +149,7 @@ def _states(config: RunConfig, talks: Sequence[Conversation], fold_of: Mapping[s
             states = follow(_users(parts, talks), talks, seed=config.run.seed, on_turns=on_turns)
             flat = [state for mine in states for state in mine]
             demand("states", missing=flat.count(None), asked=len(flat), limit=config.calls.max_missing)
+            demand_any("states", missing=flat.count(None), asked=len(flat))
             return states
 
 
@@ -184,7 +185,7 @@ def _users(parts: Parts, talks: Sequence[Conversation]) -> UserSimulator:
 
 def table(found: Calibration) -> Table:
     """One line per figure, one column per predictor; fits 80 columns."""
-    grid = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
+    grid = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     grid.add_column("figure [95%]", no_wrap=True)
     for name in found.figures:
         grid.add_column(name, justify="right", overflow="fold")
@@ -202,7 +203,7 @@ def verdict(found: Calibration, lost: int) -> list[str]:
     if lost:
         lines.append(f"{lost:,} rated turns are left out: the user gave no usable state there")
     if found.between:
-        share = f"{found.between.mean:.0%} [{found.between.low:.0%}, {found.between.high:.0%}]"
+        share = f"{found.between:.0%}"
         lines.append(f"of the ratings' variance {share} lies between dialogues: who rates, not which reply")
     lines.append(f"over all turns {_tracks(user, figures['spearman'])}")
     lines.append(f"within dialogues {_tracks(user, figures['within'])}")
@@ -239,8 +240,8 @@ def _compared(difference: Interval | None) -> str:
     if difference is None:
         return "undefined"
     apart = "better" if difference.low > 0 else "worse" if difference.high < 0 else "not told apart"
-    return f"{difference.mean:+.2f} [{difference.low:+.2f},{difference.high:+.2f}], {apart}"
+    return f"{difference:+.2f}, {apart}"
 
 
 def _cell(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{interval.mean:z.2f} [{interval.low:z.2f},{interval.high:z.2f}]"
+    return "-" if interval is None else f"{interval:z.2f}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rapo import plugins
 from rapo.config import RunConfig
 from rapo.data import fingerprint
 from rapo.errors import RunError
@@ -20,6 +21,9 @@ from rapo.export import model_source
 from rapo.interact.play import Speaker
 from rapo.measure import has_battery, measure, measure_battery, policy_speaker
 from rapo.missing import CountingSpeaker, demand
+from rapo.models.connect import identity
+from rapo.models.source import check_source
+from rapo.models.source import fingerprint as source_fingerprint
 from rapo.models.speaker import ChatSpeaker
 from rapo.parts import Parts
 from rapo.progress import Terminal
@@ -108,17 +112,21 @@ class Speakers:
 
     Raises:
         RunError: a run folder holds no model yet.
+        ModelError, ConfigError: there is no model or function of a name.
     """
 
     def __init__(self, parts: Parts, names: Sequence[str]) -> None:
         self.names, self._parts, self._made = names, parts, dict[str, Speaker]()
         self._sources = {name: name if name in parts.config.models else model_source(name) for name in names}
+        # All of them before the first is measured, which may take hours.
+        for name in names:
+            self._check(name)
 
     def source(self, name: str) -> str:
         """What a speaker is, the same text as long as it stays as it is."""
         source = self._sources[name]
-        files = sorted(Path(source).glob("*.safetensors"))
-        return json.dumps([source, *((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)])
+        # Of what the config names, Kept looks at more.
+        return json.dumps([source, "" if name in self._parts.config.models else source_fingerprint(source)])
 
     def get(self, name: str) -> Speaker:
         """The speaker itself; raises ModelError when it cannot be loaded."""
@@ -129,6 +137,15 @@ class Speakers:
             else:
                 self._made[name] = policy_speaker(load_policy(config, self._sources[name]), config)
         return self._made[name]
+
+    def _check(self, name: str) -> None:
+        """See that there is a model of a name, without loading it; an endpoint is not asked."""
+        spec = self._parts.config.models.get(name)
+        source = spec.path if spec else self._sources[name]
+        if spec and spec.function:
+            plugins.answers(str(source))
+        elif source:
+            check_source(source)
 
 
 def _in_suite(suite: Suite, speakers: Speakers, kept: Kept, terminal: Terminal) -> list[Result]:
@@ -169,10 +186,12 @@ class Kept:
         decides = (c.policy, c.users, c.eval, c.suites)
         what += [section.model_dump(mode="json", exclude={"exploits"}) for section in decides]
         what += [
-            [name, spec.name, spec.path, spec.temperature, spec.max_tokens]
+            [name, spec.name, spec.path, spec.temperature, spec.max_tokens, identity(spec)]
             for name, spec in c.models.items()
             if name in self._asked(speaker)
         ]
+        own = {"users.kind": c.users.kind, "users.importer": c.users.importer}
+        what += [plugins.fingerprint(dotted, key) for key, dotted in own.items() if dotted and ":" in dotted]
         settings = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         slug = re.sub(r"[^\w.-]+", "-", speaker).strip("-.")[-80:]
         path = self.folder / f"{self.suite}--{slug}.json"

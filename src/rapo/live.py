@@ -61,7 +61,6 @@ def watch(terminal: Terminal, steps: int, history: Sequence[Mapping[str, float]]
     if isinstance(terminal, Events):
         yield _Told(terminal, steps)
     elif terminal.live:
-        # One that another program killed would leave the cursor hidden; Ctrl-C and errors do not.
         shown = _Shown(terminal, begin(steps, history))
         with Live(get_renderable=shown.draw, console=terminal.console, refresh_per_second=FRAMES):
             yield shown

@@ -7,29 +7,20 @@ from collections.abc import Sequence
 
 from rapo.errors import EndpointError
 from rapo.interact.play import Speaker
-from rapo.interact.users import UserSimulator
-from rapo.overlap import concurrency
-from rapo.types import Dialogue, EchoRequest, Reaction, Scenario
+from rapo.interact.users import UserSimulator, WrappedUsers
+from rapo.types import Dialogue, EchoRequest, Reaction
 
 
-class CountingUsers:
+class CountingUsers(WrappedUsers):
     """A user simulator that counts how often it is asked and how often it gives no answer."""
 
     def __init__(self, users: UserSimulator) -> None:
-        self._users, self._lock, self.calls, self.missing = users, threading.Lock(), 0, 0
-
-    @property
-    def concurrency(self) -> int:
-        """The simulator's."""
-        return concurrency(self._users)
-
-    def scenarios(self, count: int, seed: int) -> list[Scenario]:
-        """The simulator's."""
-        return self._users.scenarios(count, seed)
+        super().__init__(users)
+        self._lock, self.calls, self.missing = threading.Lock(), 0, 0
 
     def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
         """The simulator's."""
-        reactions = self._users.react(requests)
+        reactions = super().react(requests)
         with self._lock:
             self.calls += len(requests)
             self.missing += sum(reaction is None for reaction in reactions)
@@ -57,4 +48,14 @@ def demand(what: str, *, missing: int, asked: int, limit: float) -> None:
             f"{missing} of {asked} {what} are missing",
             expected=f"at most {limit:.0%} (calls.max_missing)",
             fix="look at the endpoint with rapo check, mend it, and start again (a run: rapo resume RUN)",
+        )
+
+
+def demand_any(what: str, *, missing: int, asked: int) -> None:
+    """Raise EndpointError when all that was asked is missing: no figure can be had of it, whatever may be missing."""
+    if missing == asked:
+        raise EndpointError(
+            f"all {asked} {what} are missing",
+            expected="at least one, whatever calls.max_missing allows",
+            fix="look at the endpoint with rapo check, mend it, and give the command again",
         )

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rapo.config import WORLDS, RunConfig
-from rapo.evals.stats import Interval
 from rapo.evals.suite import Result
 from rapo.optimize.checkpoint import CARD
 from rapo.records import atomic_write, disk_errors
@@ -80,7 +79,7 @@ def _results(results: Sequence[Result]) -> list[str]:
         return ["Not measured at this step; the run measures its start and its end."]
     lines = ["| suite | users | model | main score [95%] | items |", "|---|---|---|---|---|"]
     for each in shown:
-        cells = (each.suite, each.users, each.speaker, f"{each.main} {_interval(each.outcome)}", str(len(each.items)))
+        cells = (each.suite, each.users, each.speaker, f"{each.main} {each.outcome:+.2f}", str(len(each.items)))
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return lines
 
@@ -92,10 +91,6 @@ def _limits(config: RunConfig) -> list[str]:
     if config.policy.path is None:
         limits.append("- A small model made from scratch, which knows the words of one scripted world.")
     return limits
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def _table(rows: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from rapo.data import load_conversations
 from rapo.evals.detection import detection
-from rapo.evals.stats import Interval
 from rapo.progress import Terminal
 from rapo.safety import detector, situations
 from rapo.show import printable
@@ -67,13 +66,9 @@ def _measured(locale: str) -> Table:
         found = detection(situations(locale, part), locale)
         grid.add_row(
             f"{part.replace('_', ' ')} ({found.risks} + {found.harmless})",
-            _share(found.recall),
+            f"{found.recall:.0%}",
             str(found.clear),
-            _share(found.false_positives),
+            f"{found.false_positives:.0%}",
             str(found.clear_alarms),
         )
     return grid
-
-
-def _share(share: Interval) -> str:
-    return f"{share.mean:.0%} [{share.low:.0%}, {share.high:.0%}]"

@@ -101,7 +101,7 @@ def comparisons(found: Sequence[tuple[Result, Result, Comparison]]) -> Table:
         grid.add_row(
             Text(short(mine.speaker)),
             Text(where),
-            _signed(each.difference),
+            f"{each.difference:+.2f}",
             *numbers,
             style="bold" if apart else None,
         )
@@ -123,22 +123,19 @@ def _heading(name: str) -> str:
 
 
 def _items(results: Sequence[Result], noun: str) -> str:
-    lost = max(each.lost for each in results)
-    return f"{len(results[0].items)} {noun}" + (f", up to {lost} lost" if lost else "")
+    lost, short = max(each.lost for each in results), max(each.cut_short for each in results)
+    told = [f"{count} {what}" for count, what in ((lost, "lost"), (short, "cut short")) if count]
+    return f"{len(results[0].items)} {noun}" + (f", up to {' and '.join(told)}" if told else "")
 
 
 def _cell(name: str, figure: Figure | None) -> str:
     if figure is None or (isinstance(figure, float) and math.isnan(figure)):
         return "-"
     if name in SIGNED and isinstance(figure, Interval):
-        return _signed(figure)
+        return f"{figure:+.2f}"
     if isinstance(figure, Interval):
-        return f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+        return f"{figure:.2f}"
     return f"{figure:.0%}" if name in SHARES else f"{figure:.2f}"
-
-
-def _signed(interval: Interval) -> str:
-    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def _mean(result: Result, name: str) -> float:

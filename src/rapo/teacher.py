@@ -18,6 +18,7 @@ from rapo.models.speaker import PolicySpeaker
 from rapo.optimize.advantage import rank_rewards
 from rapo.optimize.lessons import TaughtReply
 from rapo.overlap import Work, together
+from rapo.safety.screening import risky_group
 from rapo.seeds import derive_seed
 from rapo.step_metrics import improves
 from rapo.types import Correction, EchoRequest, Group, Reaction
@@ -50,9 +51,13 @@ class Teacher:
     per_group: int
 
     def correct(self, judged: Sequence[Future[Group]], echoes: Echoes) -> Work[list[Corrected]]:
-        """Once all of these groups are judged: corrections of failed replies, and the echo of a share of them."""
+        """Once all of these groups are judged: corrections of failed replies, and the echo of a share of them.
+
+        Groups that show a sign of risk are left out (``train.on_risk``), before anything is written for them or, where
+        it is in the echo of a correction, after.
+        """
         groups: list[Group] = yield together(judged)
-        corrected = self._write(groups)
+        corrected = self._write([group for group in groups if self._may_teach(group)])
         asked = [
             (g, k, EchoRequest(group.pivot.dialogue, each.completion.text, self._key("verify", group, each.candidate)))
             for g, group in enumerate(each.group for each in corrected)
@@ -63,10 +68,11 @@ class Teacher:
         verified = [list(each.group.corrections) for each in corrected]
         for (g, k, _), echo in zip(asked, reactions, strict=True):
             verified[g][k] = replace(verified[g][k], reaction=echo)
-        return [
+        found = [
             replace(each, group=replace(each.group, corrections=tuple(some)))
             for each, some in zip(corrected, verified, strict=True)
         ]
+        return [each for each in found if self._may_teach(each.group)]
 
     def taught(self, corrected: Corrected) -> dict[int, TaughtReply]:
         """The corrections worth learning from, by place: finished, and not found to be no better than the reply."""
@@ -94,6 +100,9 @@ class Teacher:
                 )
             taught[i] = TaughtReply(group.candidates[i].completion.token_ids, feedback=told[len(prompt) :])
         return taught
+
+    def _may_teach(self, group: Group) -> bool:
+        return self.config.train.on_risk or not risky_group(group, self.config.suites.locale)
 
     def _write(self, groups: Sequence[Group]) -> list[Corrected]:
         c = self.config

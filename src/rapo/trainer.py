@@ -14,7 +14,7 @@ from rapo.config import RunConfig
 from rapo.errors import DataError
 from rapo.hindsight.feedback import RewardModel, give_feedback
 from rapo.hindsight.selection import ORDERS, select_pivotal
-from rapo.interact.play import Echoes, branch, talk
+from rapo.interact.play import Echoes, branch, cut_short, talk
 from rapo.interact.users import UserSimulator
 from rapo.learning import Divergences, Learning, numbers
 from rapo.missing import CountingUsers, demand
@@ -24,7 +24,7 @@ from rapo.models.speaker import PolicySpeaker
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.render import Example
 from rapo.overlap import IDLE, Clock, Overlap, concurrency
-from rapo.safety.screening import risky, risky_group, safe
+from rapo.safety.screening import risky, safe
 from rapo.seeds import derive_seed
 from rapo.step_metrics import step_metrics
 from rapo.teacher import Teacher
@@ -99,14 +99,13 @@ class Trainer:
         the name of each phase as it begins, and again where phases take turns.
         """
         c, seed, clock = self.config, derive_seed(self.config.run.seed, "step", number), Clock(on_phase)
-        locale = c.suites.locale
         users = {phase: CountingUsers(self.users) for phase in ("play", "branch", "correct")}
         with Overlap(clock) as overlap:
             echoes = {phase: overlap.desk(phase, some.react, some.concurrency) for phase, some in users.items()}
             judge = overlap.desk("judge", partial(self._judge, seed), concurrency(self.judge))
             with clock.phase("play"):
                 dialogues, memory, skipped = self._play(overlap, echoes["play"], seed)
-            learnt = dialogues if c.train.on_risk else safe(dialogues, locale)
+            learnt = dialogues if c.train.on_risk else safe(dialogues, c.suites.locale)
             skipped += len(dialogues) - len(learnt)
             pivots = self._select(learnt, seed)
             judged: list[Future[Group]] = []
@@ -123,10 +122,9 @@ class Trainer:
                 parts = self._parts(judged, c.run.cohort // c.correct.per_group)
                 for corrected in overlap.weave(teacher.correct(some, echoes["correct"]) for some in parts):
                     with clock.phase("update"):
-                        kept = [each for each in corrected if c.train.on_risk or not risky_group(each.group, locale)]
-                        skipped += len(corrected) - len(kept)
-                        learning.add(kept, whole=len(parts) == 1)
+                        learning.add(corrected, whole=len(parts) == 1)
         groups = [lesson.group for lesson in learning.lessons]
+        skipped += len(judged) - len(groups)
         self._demand(groups, users)
         with clock.phase("update"):
             learned, divergences = learning.apply(self.optimizer, self.replay(number))
@@ -136,7 +134,7 @@ class Trainer:
         metrics = {
             **step_metrics(dialogues, groups),
             **learned,
-            "cut_short": _cut_short(dialogues, c.play.turns),
+            "cut_short": cut_short(dialogues, c.play.turns) / len(dialogues),
             "risk_skipped": float(skipped),
             "simulator_calls": float(calls),
             "missing_reactions": missing / calls if calls else 0.0,
@@ -196,8 +194,3 @@ class Trainer:
     def _speaker(self, temperature: float, memory: Memory | None = None) -> PolicySpeaker:
         c = self.config.policy
         return PolicySpeaker(self.policy, c.system_prompt, c.max_tokens, temperature, memory)
-
-
-def _cut_short(dialogues: Sequence[Dialogue], turns: int) -> float:
-    """Share of the dialogues that neither their user nor the number of turns ended."""
-    return sum(not d.done and len(d.turns) < turns for d in dialogues) / len(dialogues)

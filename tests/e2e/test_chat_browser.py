@@ -48,7 +48,7 @@ class Users:
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Talk:
-    return Talk(Speaker(), tmp_path, HOSTILE[0], users=Users())
+    return Talk(Speaker(), tmp_path, HOSTILE[0], users=Users)
 
 
 @pytest.fixture

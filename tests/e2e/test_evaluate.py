@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 
 from rapo.config import RunConfig
@@ -38,6 +41,23 @@ def test_a_model_named_twice_is_measured_once(tmp_path: Path) -> None:
     assert ran.code == 0, ran
     against = ran.out[ran.out.index("against a") :]
     assert [line.split()[0] for line in against.splitlines() if "safety" in line] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "told"),
+    [
+        ("runs/TYPO", "no such model folder; got runs/TYPO"),
+        ("TYPO", "TYPO is neither a folder nor a model"),
+        ("f", "path=no_such:answer cannot be imported"),
+    ],
+)
+def test_all_names_are_looked_for_before_anything_is_measured(tmp_path: Path, monkeypatch, mistyped, told) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    given = settings(tmp_path / "run", "suites.items=2", "models.f.path=no_such:answer")
+    assert told in one_line(run_rapo("compare", "a", mistyped, "--suite", "safety", *given))
+    assert not kept(tmp_path / "run")
 
 
 @pytest.mark.parametrize("changed", ["contents", "a model without a part in it", "nothing"])
@@ -84,3 +104,17 @@ def test_a_speaker_that_fails_too_often_is_not_measured(tmp_path: Path, monkeypa
     assert "8 of 16 replies of s are missing; expected at most 40%" in strict
     assert not kept(tmp_path)
     assert run_rapo("eval", "s", *given, "--set", "calls.max_missing=0.5").code == 0
+
+
+def test_a_talk_of_ones_own_needs_no_simulated_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hello.\n/watch\nMore.\n"))
+    missing = ("users.kind=replay", "judge.kind=contrast", "teacher.replay=0", f"users.files=[{tmp_path}/none.jsonl]")
+    given = [*settings(tmp_path, *missing), "--out", tmp_path / "chats"]
+    ran = run_rapo("chat", "a", *given)
+    assert ran.code == 0, ran
+    assert "none.jsonl" in ran.err
+    # What could not be watched ended nothing: both messages are in one talk.
+    (file,) = (tmp_path / "chats").iterdir()
+    said = [message["content"] for message in json.loads(file.read_text())["messages"]]
+    assert said[0] == "Hello." and "More." in said
+    assert "none.jsonl" in one_line(run_rapo("chat", "a", "--watch", *given))

@@ -13,6 +13,7 @@ from rapo.errors import DataError
 from rapo.hindsight.llm_judge import LLMJudge
 from rapo.interact.llm_user import LLMUser
 from rapo.models.chat import ChatRequest, Scripted
+from rapo.models.sampler import sample
 from rapo.models.scratch import new_policy
 from rapo.parts import Parts
 from rapo.supervised import supervise
@@ -23,8 +24,18 @@ CALM, RISK = "I feel so alone .", "I want to die ."
 ANSWERS = {"models": {"m": {"url": "http://127.0.0.1:9/v1", "name": "m"}}}
 
 
-def one_step(openings: list[str], said: dict[str, str] | None = None, *, branched: str = CALM, **train: object) -> Step:
-    """A step of a tiny policy; ``said`` is what the user of an opening answers in play, ``branched`` to candidates."""
+def one_step(
+    openings: list[str],
+    said: dict[str, str] | None = None,
+    *,
+    branched: str = CALM,
+    corrected: str | None = None,
+    **train: object,
+) -> Step:
+    """A step of a tiny policy.
+
+    ``said`` is what the user of an opening answers in play, ``branched`` to candidates, ``corrected`` to corrections.
+    """
     spoken: list[str] = []
     config = RunConfig.model_validate(
         {
@@ -32,7 +43,7 @@ def one_step(openings: list[str], said: dict[str, str] | None = None, *, branche
             "play": {"dialogues": len(openings), "turns": 1},
             "select": {"share": 1.0},
             "branch": {"candidates": 3},
-            "correct": {"verify": 0.0},
+            "correct": {"verify": float(corrected is not None)},
             "teacher": {"replay": 0},
             "train": train,
         }
@@ -42,6 +53,8 @@ def one_step(openings: list[str], said: dict[str, str] | None = None, *, branche
         text = request.messages[-1].content
         if request.purpose == "user.speak":
             spoken.append(text)
+            if corrected is not None and len(spoken) > 4 * len(openings):
+                return json.dumps({"text": corrected})
             if len(spoken) > len(openings):
                 return json.dumps({"text": branched})
             return json.dumps({"text": next((echo for key, echo in (said or {}).items() if key in text), CALM)})
@@ -81,6 +94,26 @@ def test_a_group_with_such_an_echo_is_not_learnt_from():
     assert step.groups == [] and step.metrics["risk_skipped"] == 2
     # The judge was asked about them all the same.
     assert step.metrics["judge_calls"] == calm.metrics["judge_calls"] == 2
+
+
+def test_a_group_whose_correction_brings_such_an_echo_is_not_learnt_from():
+    calm, step = one_step([CALM, CALM], corrected=CALM), one_step([CALM, CALM], corrected=RISK)
+    assert len(calm.groups) == 2 and all(group.corrections for group in calm.groups)
+    assert step.groups == [] and step.metrics["risk_skipped"] == 2
+
+
+def test_no_corrections_are_written_for_what_teaches_nothing(monkeypatch):
+    written = []
+
+    def counting(policy, requests, **settings):
+        written.append(len(requests))
+        return sample(policy, requests, **settings)
+
+    monkeypatch.setattr("rapo.teacher.sample", counting)
+    one_step([CALM, CALM])
+    one_step([CALM, CALM], branched=RISK)
+    calm, risk = written
+    assert calm > risk == 0
 
 
 def test_all_of_it_is_learnt_from_where_the_config_says_so():

@@ -35,7 +35,8 @@ class Echoing:
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Talk:
-    return Talk(Echoing(), tmp_path / "chats", "echo", users=load_world("support").users("familiar", evaluation=True))
+    users = load_world("support").users("familiar", evaluation=True)
+    return Talk(Echoing(), tmp_path / "chats", "echo", users=lambda: users)
 
 
 def test_a_rated_talk_reads_back_as_a_chat_log(talk: Talk) -> None:

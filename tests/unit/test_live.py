@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
+import signal
 import sys
+import time
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from rapo import cli
 from rapo.live import begin, draw, extremes, spark, watch
 from rapo.progress import Events, Terminal
 from rapo.types import Candidate, Completion, Dialogue, Feedback, Group, Message, PivotalTurn, Reaction, Scenario
@@ -81,6 +85,37 @@ def test_the_cursor_comes_back_after_ctrl_c() -> None:
         raise KeyboardInterrupt
     shown = terminal.console.file.getvalue()  # type: ignore[attr-defined]
     assert "1/3" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_program_that_is_told_to_end_shows_the_cursor_and_says_where_things_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    terminal = Terminal()
+    terminal.console = Console(file=io.StringIO(), width=80, height=30, force_terminal=True, color_system="standard")
+
+    def work(files: object) -> None:
+        with watch(terminal, 3):
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+
+    def mine(number: int, frame: object) -> None:
+        raise AssertionError("nobody else minds the signal")
+
+    monkeypatch.setattr("rapo.data.describe", work)
+    monkeypatch.setattr(sys, "argv", ["rapo", "data", "file"])
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # 128 and the signal, as shells tell it.
+    assert ended.value.code == code
+    assert "rapo: stopped; what was finished is on disk" in capsys.readouterr().err
+    shown = terminal.console.file.getvalue()  # type: ignore[attr-defined]
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
 
 

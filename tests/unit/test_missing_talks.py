@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from rapo.errors import EndpointError
+from rapo.evals.emoharbor import EmoHarbor
 from rapo.evals.interactive import Talks, outcome
+from rapo.evals.safety import Safety
+from rapo.evals.sotopia import Sotopia
+from rapo.evals.suite import Suite
+from rapo.models.chat import Scripted
+from rapo.models.stand_in import answer
+from rapo.safety import Situation
+from rapo.show import figures
 from rapo.types import Dialogue, EchoRequest, Message, Reaction, Scenario, Turn
 
 AS = {"suite": "talks", "speaker": "one", "users": "all"}
@@ -44,6 +52,49 @@ class Silent:
         return ["Oh."] * len(dialogues)
 
 
+def test_ratings_of_which_none_came_back_are_named_also_where_all_may_be_missing():
+    suite = Talks(
+        "half", {"all": HalfThere()}, count=4, turns=1, seed=0, samples=50, rate=lambda some: [None] * len(some)
+    )
+    with pytest.raises(EndpointError, match="all 2 ratings are missing; expected at least one"):
+        suite.run("one", Silent())
+
+
 def test_a_suite_says_how_many_talks_were_lost():
     (row,) = Talks("half", {"all": HalfThere()}, count=20, turns=1, seed=0, samples=50).run("one", Silent())
     assert (row.outcome.mean, len(row.dialogues), row.lost) == (-2.0, 10, 10)
+
+
+class Steady:
+    """Reacts to whatever is said."""
+
+    def scenarios(self, count: int, seed: int) -> list[Scenario]:
+        return [Scenario(str(i), "", (Message("user", "Hi."),), 5.0, profile={"goal": "talk"}) for i in range(count)]
+
+    def react(self, requests: list[EchoRequest]) -> list[Reaction | None]:
+        return [Reaction("Hm.", 5.0) for _ in requests]
+
+
+class FallsSilent:
+    """Has no second reply for two of the talks."""
+
+    def reply(self, dialogues: list[Dialogue], seeds: list[int]) -> list[str | None]:
+        return [None if each.turns and each.scenario.id in "01" else "Oh." for each in dialogues]
+
+
+SCENARIOS, MODEL = Steady().scenarios(3, 0), Scripted("m", answer)
+SUITES: dict[str, Suite] = {
+    "own": Talks("own", {"all": Steady()}, count=3, turns=3, seed=0, samples=50),
+    "emoharbor": EmoHarbor(SCENARIOS, [MODEL], turns=3, samples=50),
+    "sotopia": Sotopia(SCENARIOS, Steady(), MODEL, "m", seed=0, turns=3, samples=50),
+    "safety": Safety([Situation(str(i), "I want to die.", "suicide", "direct") for i in range(3)], turns=3, samples=50),
+}
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_says_how_many_talks_were_cut_short(name: str):
+    (row,) = SUITES[name].run("one", FallsSilent(), lambda done: None)
+    assert (len(row.items), row.lost, row.cut_short) == (3, 0, 2)
+    assert str(figures([row]).title).endswith("3 items, up to 2 cut short")
+    (row,) = SUITES[name].run("one", Silent(), lambda done: None)
+    assert row.cut_short == 0

@@ -98,6 +98,31 @@ def test_a_judge_gives_a_result_of_its_own_and_a_missing_judgement_is_no_zero():
         )
 
 
+@pytest.mark.parametrize("harmless_only", [True, False])
+def test_a_judge_without_a_single_judgement_of_a_risk_is_named(harmless_only):
+    """Also where everything may be missing: of nothing there is no figure."""
+
+    def judge(request: ChatRequest) -> str | None:
+        known = harmless_only and "coffee" in request.messages[1].content
+        judgement = {"reason": "because", "notice": False, "ask": False, "help": False, "harmful": False}
+        return json.dumps(judgement) if known else None
+
+    told = "all 2 judgements of safety on situations with a risk are missing; expected at least one, whatever calls.max"
+    with pytest.raises(EndpointError, match=told):
+        Safety(SITUATIONS, judge=Scripted("j", judge), max_missing=1.0).run(
+            "me", Speaker(lambda dialogue, random: EMPATHY), lambda done: None
+        )
+
+
+def test_a_speaker_that_says_nothing_to_a_risk_is_named():
+    class Silent:
+        def reply(self, dialogues, seeds):
+            return [EMPATHY if dialogue.scenario.id == "coffee" else None for dialogue in dialogues]
+
+    with pytest.raises(EndpointError, match="all 2 first replies of safety to a risk are missing"):
+        Safety(SITUATIONS).run("me", Silent(), lambda done: None)
+
+
 def test_talks_without_a_reply_are_lost():
     class Silent:
         def reply(self, dialogues, seeds):

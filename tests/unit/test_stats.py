@@ -18,6 +18,11 @@ from rapo.evals.stats import (
 )
 
 
+def test_an_interval_is_written_by_one_format():
+    assert f"{Interval(1.204, 0.8, 1.6):+.2f}" == "+1.20 [+0.80, +1.60]"
+    assert f"{Interval(0.5, 0.25, 0.75):.0%}" == "50% [25%, 75%]"
+
+
 def test_equal_values_leave_no_doubt():
     assert bootstrap_mean([3.0, 3.0, 3.0], seed=0) == Interval(3.0, 3.0, 3.0)
 

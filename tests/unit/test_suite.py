@@ -71,6 +71,23 @@ def test_a_file_of_another_version_is_not_guessed_at(tmp_path: Path):
         read_results(path)
 
 
+@pytest.mark.parametrize(
+    ("held", "lacking"),
+    [
+        ('{"v": 2, "results": []}', "settings"),
+        ('{"v": 2, "settings": ""}', "results"),
+        ('{"v": 2, "settings": "", "results": 3}', "got 3"),
+        ('{"v": 2, "settings": "", "results": [{"suite": "s"}]}', "speaker"),
+    ],
+)
+def test_a_damaged_file_is_one_line(tmp_path: Path, held: str, lacking: str):
+    path = tmp_path / "results.json"
+    path.write_text(held)
+    with pytest.raises(RunError, match=f"{path} is damaged.*{lacking}.*evaluate again") as found:
+        read_results(path, settings="these")
+    assert len(str(found.value).splitlines()) == 1
+
+
 def test_the_stand_in_answers_in_the_wanted_form_and_always_alike():
     schema = {
         "type": "object",

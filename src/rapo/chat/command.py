@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache, partial
 from pathlib import Path
 
 from rapo.chat.page import Page
@@ -33,8 +34,12 @@ def run_chat(config: RunConfig, model: str, terminal: Terminal, out: Path, *, wa
     prepare(config)
     with Parts(config, config.run.dir, terminal.warn) as parts:
         speaker = Speakers(parts, [model]).get(model)
+        # Whoever talks for themselves needs no users, nor the files and endpoints that these need.
+        users = cache(partial(parts.users, evaluation=True))
+        if watch:
+            users()
         # Another talk each time: the sampling is keyed by this.
-        talk = Talk(speaker, out, model, seed=time.time_ns() % 2**62, users=parts.users(evaluation=True))
+        talk = Talk(speaker, out, model, seed=time.time_ns() % 2**62, users=users)
         if port is None:
             Console(talk, terminal).run(watch=watch)
             return

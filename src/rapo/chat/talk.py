@@ -29,7 +29,7 @@ class Talk:
         folder: receives one file per talk, which ``users.files`` of a replay user reads.
         label: what the policy is called.
         seed: of the sampling and of simulated users.
-        users: simulated users to watch; None where there are none.
+        users: gives the simulated users to watch, each time the same; None where there are none.
 
     Attributes:
         dialogue: what was said; a person's talk before its first message has no opening.
@@ -41,7 +41,7 @@ class Talk:
     folder: Path
     label: str
     seed: int = 0
-    users: UserSimulator | None = None
+    users: Callable[[], UserSimulator] | None = None
     now: Callable[[], datetime] = datetime.now
     dialogue: Dialogue = field(init=False)
     ratings: dict[int, int] = field(init=False)
@@ -56,12 +56,12 @@ class Talk:
         """Begin another talk: a person's, or with ``watch`` one of a simulated user, who speaks first."""
         if watch and self.users is None:
             raise DataError("there is no simulated user to watch", fix="give a recipe with --config")
+        # First, since there may be none: the talk so far stays as it is then.
+        drawn = self.users().scenarios(self._count + 1, derive_seed(self.seed, "watch")) if watch and self.users else ()
         self._count += 1
         self.ratings, self._reply = {}, ""
         self.path = self._free_path()
-        scenario = Scenario(f"chat-{self._count}", "", (), math.nan)
-        if watch and self.users is not None:
-            scenario = self.users.scenarios(self._count, derive_seed(self.seed, "watch"))[-1]
+        scenario = drawn[-1] if drawn else Scenario(f"chat-{self._count}", "", (), math.nan)
         self.dialogue = Dialogue(scenario)
 
     @property
@@ -111,7 +111,7 @@ class Talk:
         if not self._reply:
             return self._answer(self.dialogue)
         seed = derive_seed(self.seed, self.dialogue.scenario.id, len(self.dialogue.turns), "echo")
-        (reaction,) = self.users.react([EchoRequest(self.dialogue, self._reply, seed)])
+        (reaction,) = self.users().react([EchoRequest(self.dialogue, self._reply, seed)])
         if reaction is None:
             raise DataError("the simulated user gave no reaction", fix="try again, or look at the endpoint: rapo check")
         said = self.dialogue.then(self._reply, reaction)

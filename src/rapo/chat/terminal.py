@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from rapo.chat.talk import Talk
-from rapo.errors import DataError, ModelError
+from rapo.errors import ConfigError, DataError, ModelError
 from rapo.progress import Terminal
 from rapo.show import printable
 from rapo.types import Message
@@ -54,7 +54,7 @@ class Console:
     def _do(self, line: str) -> None:
         try:
             self._act(line)
-        except (DataError, ModelError) as error:
+        except (ConfigError, DataError, ModelError) as error:
             self.terminal.warn(printable(str(error)))
 
     def _act(self, line: str) -> None:

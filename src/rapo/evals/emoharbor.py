@@ -8,16 +8,15 @@ and profiles are ours, so no score can be set against the published ones (``docs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rapo import prompts
 from rapo.errors import EndpointError
-from rapo.evals.stats import bootstrap_mean
-from rapo.evals.suite import Figure, Item, Result
+from rapo.evals.suite import Item, Result, means
 from rapo.interact.llm_user import LLMUser
-from rapo.interact.play import Speaker, play
+from rapo.interact.play import Speaker, cut_short, play
 from rapo.interact.roles import remembered
 from rapo.missing import CountingUsers, demand
 from rapo.models.answers import Object, UnusableError, number, shape, words
@@ -128,8 +127,10 @@ class EmoHarbor:
         pairs = zip(played, experiences, strict=True)
         items = tuple(_item(talk, experience) for talk, experience in pairs if experience is not None)
         on_done(self.total)
-        figures, lost = self._figures(items), len(talks) - len(items)
-        return [Result(self.name, name, self._played_by, MAIN, items, figures, lost=lost)]
+        figures = means(items, (MAIN, *DIMENSIONS), seed=self._seed, samples=self._samples)
+        lost = len(talks) - len(items)
+        result = Result(self.name, name, self._played_by, MAIN, items, figures, lost=lost)
+        return [replace(result, cut_short=cut_short(result.dialogues, self._turns))]
 
     def _play(self, speaker: Speaker, on_done: Callable[[int], None]) -> list[Dialogue]:
         users = CountingUsers(self.users)
@@ -146,12 +147,6 @@ class EmoHarbor:
         # Users may have ended their talks early.
         on_done(self._turns)
         return talks
-
-    def _figures(self, items: Sequence[Item]) -> dict[str, Figure]:
-        return {
-            name: bootstrap_mean([item.scores[name] for item in items], seed=self._seed, samples=self._samples)
-            for name in (MAIN, *DIMENSIONS)
-        }
 
 
 def rate(users: LLMUser, dialogues: Sequence[Dialogue], seed: int) -> list[Experience | None]:

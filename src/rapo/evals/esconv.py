@@ -12,16 +12,14 @@ from rapo.data.conversation import set_aside as is_set_aside
 from rapo.data.formats import load_conversations, load_scenarios
 from rapo.errors import DataError, EndpointError
 from rapo.evals.critic import SOLVED, Critic
-from rapo.evals.stats import bootstrap_mean
-from rapo.evals.suite import Figure, Item, Result, after
+from rapo.evals.suite import Figure, Item, Result, after, means
 from rapo.evals.variety import Encode, variety
 from rapo.interact.llm_user import LLMUser
 from rapo.interact.play import Speaker, play
 from rapo.interact.replay import ReplayUser
-from rapo.interact.users import UserSimulator
+from rapo.interact.users import UserSimulator, WrappedUsers
 from rapo.missing import CountingUsers, demand
 from rapo.models.chat import ChatModel
-from rapo.overlap import concurrency
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue, EchoRequest, Reaction, Scenario
 
@@ -163,16 +161,13 @@ class EsconvTalks:
             yield "verdict", verdict
 
     def _figures(self, items: Sequence[Item]) -> dict[str, Figure]:
-        found: dict[str, Figure] = {
-            name: bootstrap_mean([item.scores[name] for item in items], seed=self.seed, samples=self.samples)
-            for name in items[0].scores
-            if all(name in item.scores for item in items)
-        }
+        shared = [name for name in items[0].scores if all(name in item.scores for item in items)]
+        found = means(items, shared, seed=self.seed, samples=self.samples)
         replies = [turn.reply for item in items if item.dialogue for turn in item.dialogue.turns]
         return found | variety(replies, self.encode)
 
 
-class _Watched:
+class _Watched(WrappedUsers):
     """Users whose talk ends when the critic finds their issue solved; a verdict that is missing is a missing reaction.
 
     Attributes:
@@ -180,21 +175,13 @@ class _Watched:
     """
 
     def __init__(self, users: UserSimulator, critic: Critic | None) -> None:
-        self._users, self._critic = users, critic
+        super().__init__(users)
+        self._critic = critic
         self.verdicts: dict[str, float] = {}
-
-    @property
-    def concurrency(self) -> int:
-        """The simulator's."""
-        return concurrency(self._users)
-
-    def scenarios(self, count: int, seed: int) -> list[Scenario]:
-        """The simulator's."""
-        return self._users.scenarios(count, seed)
 
     def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
         """The simulator's reactions, ``done`` where the issue is solved."""
-        reactions = self._users.react(requests)
+        reactions = super().react(requests)
         if self._critic is None:
             return reactions
         pairs = list(zip(requests, reactions, strict=True))

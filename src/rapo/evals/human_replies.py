@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rapo.data.conversation import Conversation
-from rapo.errors import DataError, EndpointError
+from rapo.errors import DataError
 from rapo.evals import references
-from rapo.evals.stats import bootstrap_mean
 from rapo.evals.strategies import UNLISTED, Exchange, distance, known, label, shares
-from rapo.evals.suite import Figure, Item, Result
+from rapo.evals.suite import Figure, Item, Result, means
 from rapo.evals.variety import Encode, variety
 from rapo.interact.play import Scorer, Speaker
-from rapo.missing import demand
+from rapo.missing import demand, demand_any
 from rapo.models.chat import ChatModel
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue
@@ -121,8 +120,7 @@ class HumanReplies:
         asked = [reply for each in found for reply in each.replies]
         missing = asked.count(None)
         demand("replies", missing=missing, asked=len(asked), limit=self.max_missing)
-        if missing == len(asked):
-            raise EndpointError(f"all {missing} replies are missing", fix="look at the endpoint with rapo check")
+        demand_any("replies", missing=missing, asked=len(asked))
         whole = [each for each in found if each.pairs]
         items = tuple(Item(each.talk.id, dict(self._scores(each))) for each in whole)
         users = f"{USERS}, strategies by {self.labeller.name}" if self.labeller else USERS
@@ -162,10 +160,7 @@ class HumanReplies:
         if per_token := _per_token(found):
             figures["perplexity"] = math.exp(-per_token)
         figures |= references.bleu(replies, human)
-        for name in ("rouge_l", "bert_score"):
-            if name in items[0].scores:
-                values = [item.scores[name] for item in items]
-                figures[name] = bootstrap_mean(values, seed=self.seed, samples=self.samples)
+        figures |= means(items, ("rouge_l", "bert_score"), seed=self.seed, samples=self.samples)
         return figures | variety(replies, self.encode) | self._strategies(found)
 
     def _strategies(self, found: Sequence[Answered]) -> dict[str, float]:

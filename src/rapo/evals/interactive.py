@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from rapo.errors import EndpointError
 from rapo.evals.llm_judge import Rating
-from rapo.evals.stats import bootstrap_mean
-from rapo.evals.suite import Figure, Item, Kind, Result, after
+from rapo.evals.suite import Figure, Item, Kind, Result, after, means
 from rapo.evals.variety import variety
-from rapo.interact.play import Speaker, play
+from rapo.interact.play import Speaker, cut_short, play
 from rapo.interact.users import UserSimulator
-from rapo.missing import CountingUsers, demand
+from rapo.missing import CountingUsers, demand, demand_any
 from rapo.seeds import derive_seed
 from rapo.types import Dialogue
 
@@ -71,7 +70,8 @@ class Talks:
             what = f"reactions of {population} users"
             demand(what, missing=users.missing, asked=users.calls, limit=self.max_missing)
             result = outcome(played, suite=self.name, speaker=name, users=population, seed=seed, samples=self.samples)
-            found.append(self._rated(replace(result, kind=kind)))
+            short = cut_short(result.dialogues, self.turns)
+            found.append(self._rated(replace(result, kind=kind, cut_short=short)))
             # Users may have ended their talks early.
             on_done(done + self.turns)
         return found
@@ -81,14 +81,15 @@ class Talks:
         if self.rate is None or result.kind != "policy":
             return result
         ratings = self.rate(result.dialogues)
-        known = [rating.score for rating in ratings if rating is not None]
-        demand("ratings", missing=len(ratings) - len(known), asked=len(ratings), limit=self.max_missing)
+        missing = ratings.count(None)
+        demand("ratings", missing=missing, asked=len(ratings), limit=self.max_missing)
+        demand_any("ratings", missing=missing, asked=len(ratings))
         items = tuple(
             item if rating is None else replace(item, scores=item.scores | {"rating": rating.score}, note=rating.reason)
             for item, rating in zip(result.items, ratings, strict=True)
         )
-        mean = bootstrap_mean(known, seed=derive_seed("suite", self.seed), samples=self.samples)
-        return replace(result, items=items, figures=result.figures | {"rating": mean})
+        mean = means(items, ["rating"], seed=derive_seed("suite", self.seed), samples=self.samples)
+        return replace(result, items=items, figures=result.figures | mean)
 
 
 def outcome(dialogues: Sequence[Dialogue], *, suite: str, speaker: str, users: str, seed: int, samples: int) -> Result:
@@ -101,7 +102,7 @@ def outcome(dialogues: Sequence[Dialogue], *, suite: str, speaker: str, users: s
     items = tuple(Item(dialogue.scenario.id, scores(dialogue), dialogue) for dialogue in played)
     replies = [turn.reply for dialogue in played for turn in dialogue.turns]
     figures: dict[str, Figure] = {
-        "change": bootstrap_mean([item.scores["change"] for item in items], seed=seed, samples=samples),
+        **means(items, ["change"], seed=seed, samples=samples),
         "resolved": sum(item.scores["resolved"] for item in items) / len(items),
         "turns": len(replies) / len(items),
         **variety(replies),

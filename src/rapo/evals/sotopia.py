@@ -8,15 +8,15 @@ and judge are ours: figures compare policies with each other. For figures that c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import fmean
 
 from rapo import prompts
 from rapo.errors import EndpointError
-from rapo.evals.stats import Interval, bootstrap_mean
-from rapo.evals.suite import Figure, Item, Result
+from rapo.evals.suite import Figure, Item, Result, means
 from rapo.interact.acts import parse_act
-from rapo.interact.play import Speaker, play
+from rapo.interact.play import Speaker, cut_short, play
 from rapo.interact.users import UserSimulator
 from rapo.missing import CountingUsers, demand
 from rapo.models.answers import Object, number, shape, words
@@ -112,7 +112,8 @@ class Sotopia:
             if rating is not None
         )
         figures, lost = self._figures(items), len(talks) - len(items)
-        return [Result(self.name, name, self.users, MAIN, items, figures, lost=lost)]
+        result = Result(self.name, name, self.users, MAIN, items, figures, lost=lost)
+        return [replace(result, cut_short=cut_short(result.dialogues, self.turns))]
 
     def _figures(self, items: Sequence[Item]) -> dict[str, Figure]:
         """Goal completion first, of all and of each subset; then the mean of the seven, the others, and the turns."""
@@ -121,16 +122,13 @@ class Sotopia:
                 f"not one of {len(self.scenarios)} talks could be played and rated",
                 fix="look at the endpoint with rapo check",
             )
-        figures: dict[str, Figure] = {MAIN: self._mean(items, MAIN)}
+        mean = partial(means, seed=self.seed, samples=self.samples)
+        figures = mean(items, [MAIN])
         for subset, ids in self.subsets.items():
-            if some := [item for item in items if item.id in ids]:
-                figures[f"{MAIN}_{subset}"] = self._mean(some, MAIN)
-        for metric in (OVERALL, *RANGES):
-            figures.setdefault(metric, self._mean(items, metric))
+            some = [item for item in items if item.id in ids]
+            figures |= {f"{name}_{subset}": found for name, found in mean(some, [MAIN]).items()}
+        figures |= mean(items, (OVERALL, *RANGES))
         return {**figures, "turns": fmean(len(item.dialogue.turns) for item in items if item.dialogue)}
-
-    def _mean(self, items: Sequence[Item], metric: str) -> Interval:
-        return bootstrap_mean([item.scores[metric] for item in items], seed=self.seed, samples=self.samples)
 
 
 def rate(judge: ChatModel, talks: Sequence[Dialogue], seed: int) -> list[Rating | None]:

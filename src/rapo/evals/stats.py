@@ -13,11 +13,17 @@ from rapo.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and the bounds of its confidence interval, in the unit of the values."""
+    """A mean and the bounds of its confidence interval, in the unit of the values.
+
+    ``f"{interval:+.2f}"`` writes all three by one format: +1.20 [+0.80, +1.60].
+    """
 
     mean: float
     low: float
     high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
 @dataclass(frozen=True, slots=True)

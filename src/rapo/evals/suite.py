@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from rapo.errors import DataError
-from rapo.evals.stats import Comparison, Interval, paired_bootstrap
+from rapo.evals.stats import Comparison, Interval, bootstrap_mean, paired_bootstrap
 from rapo.interact.play import Speaker
 from rapo.types import Dialogue
 
@@ -45,6 +45,8 @@ class Result:
         figures: what a table shows, in this order.
         kind: of speaker: one to be measured, one that bounds it from both sides, or one that only pleases a simulator.
         lost: items that were begun and could not be had; they count nowhere.
+        cut_short: items that count as far as they came: talks that neither their user nor the number of turns ended,
+            since a reaction or a reply is missing.
     """
 
     suite: str
@@ -55,6 +57,7 @@ class Result:
     figures: dict[str, Figure] = field(default_factory=dict)
     kind: Kind = "policy"
     lost: int = 0
+    cut_short: int = 0
 
     @property
     def outcome(self) -> Interval:
@@ -89,6 +92,12 @@ class Suite(Protocol):
             EndpointError, BudgetError: a language model cannot go on.
         """
         ...
+
+
+def means(items: Sequence[Item], names: Iterable[str], *, seed: int, samples: int) -> dict[str, Figure]:
+    """The mean of each score over the items that have it, with its interval; one that no item has is left out."""
+    values = {name: [item.scores[name] for item in items if name in item.scores] for name in names}
+    return {name: bootstrap_mean(some, seed=seed, samples=samples) for name, some in values.items() if some}
 
 
 def after(done: int, on_done: Callable[[int], None]) -> Callable[[int], None]:

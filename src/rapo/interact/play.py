@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -88,6 +88,11 @@ def talk(
         if not live:
             break
     return dialogues
+
+
+def cut_short(dialogues: Iterable[Dialogue], turns: int) -> int:
+    """How many of the dialogues neither their user nor the number of ``turns`` ended."""
+    return sum(not dialogue.done and len(dialogue.turns) < turns for dialogue in dialogues)
 
 
 def branch(

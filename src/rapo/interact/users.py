@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from rapo.overlap import concurrency
 from rapo.types import EchoRequest, Reaction, Scenario
 
 
@@ -22,3 +23,23 @@ class UserSimulator(Protocol):
     def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
         """One reaction per request, in order; None where none could be had (the reply is then left out of training)."""
         ...
+
+
+class WrappedUsers:
+    """The users of a simulator as they are; whoever inherits sees or changes how they react."""
+
+    def __init__(self, users: UserSimulator) -> None:
+        self._users = users
+
+    @property
+    def concurrency(self) -> int:
+        """The simulator's."""
+        return concurrency(self._users)
+
+    def scenarios(self, count: int, seed: int) -> list[Scenario]:
+        """The simulator's."""
+        return self._users.scenarios(count, seed)
+
+    def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
+        """The simulator's."""
+        return self._users.react(requests)

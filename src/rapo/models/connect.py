@@ -42,13 +42,25 @@ def connect(
         ModelError: a model for this process cannot be loaded.
         ConfigError: a function in its place cannot be imported.
     """
-    account = Account(journal, role, spec, calls)
     if spec.path is not None:
-        return Journaled(_local(spec, notice, run or Run()), account, notice)
+        model = _local(spec, notice, run or Run())
+        return Journaled(model, Account(journal, role, spec, calls, identity(spec)), notice)
     servers = {} if servers is None else servers
     if label not in servers:
         servers[label] = Server(spec, calls, label=label, notice=notice)
+    account = Account(journal, role, spec, calls)
     return Journaled(Endpoint(servers[label], account), account, notice)
+
+
+def identity(spec: ModelSpec) -> str:
+    """What tells a model in this process from others at its path: its files, or the code of a function; else ""."""
+    if spec.path is None:
+        return ""
+    if spec.function:
+        return plugins.fingerprint(spec.path, "path of a model")
+    from rapo.models.source import fingerprint
+
+    return fingerprint(spec.path)
 
 
 def _local(spec: ModelSpec, notice: Callable[[str], None], run: Run) -> ChatModel:

@@ -15,9 +15,13 @@ from rapo.models.chat import ChatAnswer, ChatRequest
 from rapo.models.journal import LEASE, LOCAL, Journal, Role
 
 
-def request_key(spec: ModelSpec, request: ChatRequest) -> str:
-    """What makes two requests one call: model name, sampling, messages, purpose, seed and schema; not where it runs."""
-    sampling = json.dumps([spec.name or spec.path, spec.temperature, spec.max_tokens])
+def request_key(spec: ModelSpec, request: ChatRequest, identity: str = "") -> str:
+    """What makes two requests one call: model, sampling, messages, purpose, seed and schema; not where it runs.
+
+    A model is known by its name, and one in this process by its ``identity`` too.
+    """
+    known = [identity] if identity else []
+    sampling = json.dumps([spec.name or spec.path, spec.temperature, spec.max_tokens, *known])
     return blake2b(f"[{sampling},{request.as_json()}]".encode(), digest_size=20).hexdigest()
 
 
@@ -49,16 +53,18 @@ class Account:
         role: on whose behalf the model is asked.
         spec: the model's name, sampling and prices.
         calls: the budget.
+        identity: what tells the model from others of its name.
     """
 
     journal: Journal
     role: Role
     spec: ModelSpec
     calls: Calls
+    identity: str = ""
 
     def key(self, request: ChatRequest) -> str:
         """The key of a request in the journal."""
-        return request_key(self.spec, request)
+        return request_key(self.spec, request, self.identity)
 
     def start(self, request: ChatRequest, size: int, *, first: bool) -> int:
         """Write down an attempt about to be sent, at the most it can cost; ``first`` of its call.

@@ -10,13 +10,14 @@ from rapo.errors import ModelError
 from rapo.models.chat import ChatAnswer, ChatRequest
 from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, sample
+from rapo.models.source import fingerprint
 
 
 class LocalModel:
     """The model at ``spec.path``, sampled in batches of ``spec.concurrency``.
 
     An answer depends on its messages, its seed and the weights, never on who shares its batch (rounding aside). A JSON
-    schema is not enforced. The journal knows the model by its path: give another path to other weights.
+    schema is not enforced.
 
     Args:
         spec: folder or hub id, and how to sample.
@@ -33,7 +34,7 @@ class LocalModel:
     ) -> None:
         self.name = spec.name or str(spec.path)
         self._spec, self._notice, self._noticed = spec, notice, False
-        self._policy = _load(str(spec.path), device, dtype)
+        self._policy = _load(str(spec.path), device, dtype, fingerprint(str(spec.path)))
         self._room = self._policy.max_context - spec.max_tokens
         if self._room < 1:
             raise ModelError(
@@ -81,6 +82,6 @@ class LocalModel:
 
 
 @lru_cache(maxsize=4)
-def _load(path: str, device: str, dtype: str) -> Policy:
+def _load(path: str, device: str, dtype: str, files: str) -> Policy:
     # One model may play users and judge: its weights are loaded once.
     return Policy.load(path, device=device, dtype=dtype)

@@ -7,7 +7,6 @@ Weights are read and written as safetensors only; nothing here can unpickle. A p
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -24,10 +23,10 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from rapo.errors import ModelError
 from rapo.models import adapters
+from rapo.models.source import check_files, first_line, has_tokenizer, unloadable
 from rapo.types import Message
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 class Policy:
@@ -76,13 +75,10 @@ class Policy:
         if dtype not in (*DTYPES, "auto"):
             raise ModelError("unknown dtype", got=dtype, expected=" or ".join((*DTYPES, "auto")))
         local = Path(source).is_dir()
+        check_files(str(source))
         if local and adapters.is_adapter(Path(source)):
-            base = _base(Path(source))
+            base = adapters.base_of(Path(source))
             return cls.load(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)._with(Path(source))
-        if local:
-            _check_folder(Path(source))
-        elif _meant_as_folder(str(source)):
-            raise ModelError("no such model folder", got=str(source), fix="check the path")
         shared: dict[str, Any] = {"local_files_only": local, "trust_remote_code": trust_remote_code}
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(source), **shared)
@@ -100,7 +96,7 @@ class Policy:
                 **shared,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            raise _unloadable(str(source), local, error) from error
+            raise unloadable(str(source), local, error) from error
         model, report = loaded
         if report["missing_keys"]:
             raise ModelError(
@@ -211,12 +207,12 @@ class Policy:
     def _with(self, adapter: Path) -> Policy:
         """This policy with the adapter in a folder, and the tokenizer if there is one beside it."""
         adapters.read(self.model, adapter)
-        if not _has_tokenizer(adapter):
+        if not has_tokenizer(adapter):
             return self
         try:
             return Policy(self.model, AutoTokenizer.from_pretrained(str(adapter), local_files_only=True))
         except (OSError, ValueError, KeyError) as error:
-            raise _unloadable(str(adapter), True, error) from error
+            raise unloadable(str(adapter), True, error) from error
 
     def _template(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         chat = [{"role": message.role, "content": message.content} for message in messages]
@@ -273,68 +269,6 @@ def _to(model: Any, device: str) -> PreTrainedModel:
         moved: PreTrainedModel = model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            "the device cannot be used", got=device, fix=f"choose another device ({_first_line(error)})"
+            "the device cannot be used", got=device, fix=f"choose another device ({first_line(error)})"
         ) from error
     return moved
-
-
-def _meant_as_folder(source: str) -> bool:
-    # A mistyped path such as runs/a would otherwise be asked of the hub, which takes a minute when there is no network.
-    parent = Path(source).parent
-    return not _HUB_ID.fullmatch(source) or (parent != Path() and parent.is_dir())
-
-
-def _check_folder(folder: Path) -> None:
-    """Say in one line what a folder lacks, before transformers says it in thirty."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json", fix="give a Hugging Face model folder")
-    try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{folder}/config.json is not JSON", got=str(error), fix="copy the folder again") from error
-    if not any(folder.glob("*.safetensors")):
-        other = next((path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)), None)
-        raise ModelError(
-            f"{folder} has no weights", got=other, expected="*.safetensors", fix="save the model as safetensors"
-        )
-    if not _has_tokenizer(folder):
-        raise ModelError(
-            f"{folder} has no tokenizer", expected="tokenizer.json", fix="save the tokenizer beside the model"
-        )
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
-
-
-def _base(folder: Path) -> str:
-    """The base model of the adapter in a folder."""
-    base = adapters.base_of(folder)
-    if not Path(base).is_dir() and _meant_as_folder(base):
-        raise ModelError(
-            f"the base model of the adapter in {folder} is not there",
-            got=base,
-            fix=f"put it back, or write its place as base_model_name_or_path into {folder / adapters.CONFIG}",
-        )
-    if adapters.is_adapter(Path(base)):
-        fix = f"merge that first: rapo export {base} OUT"
-        raise ModelError(f"the base model of the adapter in {folder} is itself an adapter", got=base, fix=fix)
-    return base
-
-
-def _unloadable(source: str, local: bool, error: Exception) -> ModelError:
-    if "trust_remote_code" in str(error):
-        return ModelError(
-            f"{source} needs its own Python code", fix="read that code, then set trust_remote_code if you accept it"
-        )
-    if local:
-        return ModelError(f"the model folder {source} cannot be loaded", got=_first_line(error))
-    return ModelError(
-        f"{source} is neither a folder nor a model that could be read from the Hugging Face hub",
-        got=_first_line(error),
-        fix=f"check the name, or download it first: hf download {source}",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -99,6 +99,7 @@ class Index:
                 "source": source,
                 "main": result["main"],
                 "lost": result["lost"],
+                "cut_short": result["cut_short"],
                 "figures": list(result["figures"].items()),
                 "ids": [item["id"] for item in items],
                 "scores": {name: [item["scores"].get(name) for item in items] for name in _score_names(items)},

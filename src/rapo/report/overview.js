@@ -162,20 +162,20 @@ const rowLabel = ({kind, moment, speaker}) =>
 // Every figure of every speaker: variety tells a policy that found one reply for all from one that listens.
 function figuresTable(rows) {
   const names = [...new Set(rows.flatMap((row) => row.result.figures.map(([name]) => name)))],
-    lost = rows.some((row) => row.result.lost);
+    counts = ["lost", "cut_short"].filter((name) => rows.some((row) => row.result[name]));
   const cells = ({label, result}) => {
     const figures = Object.fromEntries(result.figures);
     return [
       label,
       ...names.map((name) => scored(name, figures[name]?.mean ?? figures[name])),
-      ...(lost ? [String(result.lost)] : []),
+      ...counts.map((name) => String(result[name])),
     ];
   };
   return el(
     "details",
     {},
     el("summary", {}, "All figures"),
-    table(["", ...names.map(words), ...(lost ? ["lost"] : [])], rows.map(cells)),
+    table(["", ...[...names, ...counts].map(words)], rows.map(cells)),
   );
 }
 

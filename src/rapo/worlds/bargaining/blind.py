@@ -1,10 +1,9 @@
-"""What the embedded judge of bargaining makes of replies alone: it reads as well as ever, and no echo tells it more."""
+"""What the embedded judge of bargaining makes of replies alone: a plain reader's guesses (:mod:`rapo.worlds.blind`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rapo.hindsight.feedback import JudgeRequest, Verdict
+from rapo.worlds import blind
 from rapo.worlds.bargaining.language import DETAIL, MOVE_FOR, critique, prices_in
 from rapo.worlds.bargaining.reader import BUYING, Reading, read_need, read_reply
 
@@ -15,32 +14,12 @@ FAULTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """What a plain reader expects of a reply: ``fit`` 0 (another move than the cue asks for) to 2, and its faults."""
-
-    fit: int
-    faults: tuple[str, ...]
-
-    @property
-    def place(self) -> tuple[bool, int]:
-        """Lower is better; every fault weighs the same: who minds which is hidden."""
-        return "lost" in self.faults, len(self.faults) - self.fit
-
-
 def judge_replies(request: JudgeRequest) -> Verdict:
     """Ranks with ties by fit to the need that the partner's last words show and by visible faults."""
-    wanted = read_need(request.context[-1].content) or "ask"
-    guesses = [_guess(request, reply, wanted) for reply in request.replies]
-    places = [guess.place for guess in guesses]
-    critiques = [
-        critique(next(iter(guess.faults), None), wanted, key=(reply,), good=guess.fit == 2 and not guess.faults)
-        for reply, guess in zip(request.replies, guesses, strict=True)
-    ]
-    return Verdict(tuple(1.0 + sum(other < mine for other in places) for mine in places), tuple(critiques))
+    return blind.judge_replies(request, read_need(request.context[-1].content) or "ask", _guess, critique)
 
 
-def _guess(request: JudgeRequest, reply: str, wanted: str) -> Guess:
+def _guess(request: JudgeRequest, reply: str, wanted: str) -> blind.Guess:
     heard = [message.content for message in request.context if message.role != "assistant"]
     before = [message.content for message in request.context if message.role == "assistant"]
     reading = read_reply(reply, heard=heard, replies=before)
@@ -53,7 +32,7 @@ def _guess(request: JudgeRequest, reply: str, wanted: str) -> Guess:
     lacking = {"missed": fit == 0, "noprice": fit == 1 and reading.price is None, "vague": fit == 1}
     wrong = {**_wrong_price(reading, heard, before, wanted), **lacking, "stalled": wanted == "final" and fit == 0}
     found = {*reading.defects, *(name for name, is_so in wrong.items() if is_so)}
-    return Guess(fit, tuple(fault for fault in FAULTS if fault in found))
+    return blind.Guess(fit, tuple(fault for fault in FAULTS if fault in found))
 
 
 def _wrong_price(reading: Reading, heard: list[str], before: list[str], wanted: str) -> dict[str, bool]:
