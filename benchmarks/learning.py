@@ -14,6 +14,7 @@ learning curve and the final evaluation use seekers that training never meets an
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -69,7 +70,7 @@ class Job:
         return json.dumps([self.world, self.arm, self.calls, self.settings, ARMS[self.arm].critiques])
 
 
-def run(job: Job, start: str) -> dict[str, Any]:
+def run(job: Job, start: str, made: Mapping[str, str]) -> dict[str, Any]:
     """Train one arm until its simulator calls are used up; its learning curve and final evaluation."""
     from rapo.parts import Parts
     from rapo.stages import make_trainer, prepare
@@ -101,6 +102,7 @@ def run(job: Job, start: str) -> dict[str, Any]:
         **asdict(job),
         "settings": job.settings,
         "critiques": arm.critiques,
+        **made,
         "steps": steps,
         "used": used,
         "seconds": clock.wall,
@@ -167,6 +169,14 @@ def start_policy(world: str, out: Path) -> str:
     return str(folder / "sft")
 
 
+def provenance(start: str) -> dict[str, str]:
+    """The start policy's digest and the commit of the code: what a run's settings do not tell."""
+    weights = (Path(start) / "model.safetensors").read_bytes()
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return {"start": hashlib.sha256(weights).hexdigest()[:16], "commit": commit or "unknown"}
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """Every run that is there; a line that was cut off while it was written is none."""
     rows = []
@@ -189,8 +199,9 @@ def work_through(jobs: Sequence[Job], starts: Mapping[str, str], path: Path, wor
     """Do the jobs in order, some at a time, and add a line for each to ``path``; how many failed."""
     began, failed, processor = time.monotonic(), 0, 0.0
     os.environ["OMP_NUM_THREADS"] = "1"
+    made = {world: provenance(start) for world, start in starts.items()}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run, job, starts[job.world]): job for job in jobs}
+        futures = {pool.submit(run, job, starts[job.world], made[job.world]): job for job in jobs}
         for done, future in enumerate(as_completed(futures), 1):
             job = futures[future]
             try:
@@ -265,10 +276,15 @@ def main() -> None:
         return
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "runs.jsonl"
-    known = {row["key"] for row in read(path)}
+    rows = read(path)
+    known = {row["key"] for row in rows}
     jobs = [job for job in jobs_of(args) if job.key not in known]
     print(f"{len(jobs)} runs to do, {len(known)} are there", flush=True)
     starts = {world: start_policy(world, args.out) for world in dict.fromkeys(job.world for job in jobs)}
+    for world, start in starts.items():
+        others = {str(row.get("start")) for row in rows if row["world"] == world} - {provenance(start)["start"]}
+        if others:
+            sys.exit(f"{path} holds runs from another start policy of {world} ({others}): give another --out")
     if work_through(jobs, starts, path, args.jobs):
         sys.exit("some runs failed; give the command again to try them again")
 

@@ -25,7 +25,8 @@ class Arm:
     trains: bool = True
 
 
-GRPO = ("update.micro=0", "teacher.replay=0")
+# Setbacks, which serve RAPO, can spoil GRPO: the rival has the turns that served it better.
+GRPO = ("update.micro=0", "teacher.replay=0", "select.by=change")
 MAIN: Mapping[str, Arm] = {
     "SFT": Arm(trains=False),
     "GRPO": Arm(GRPO),
@@ -34,6 +35,7 @@ MAIN: Mapping[str, Arm] = {
     "distillation, corrections": Arm(("update.macro=0",)),
     "RAPO": Arm(),
     "RAPO, random turns": Arm(("select.by=random",)),
+    "RAPO, largest changes": Arm(("select.by=change",)),
     "RAPO, no echoes": Arm(("judge.sees_echoes=false",)),
     "RAPO, all verified": Arm(("correct.verify=1",)),
 }
@@ -44,7 +46,7 @@ SWEEPS: Mapping[str, Mapping[str, Arm]] = {
     "share": {
         "share 0.125": Arm(("select.share=0.125",)),
         "share 0.5": Arm(("select.share=0.5", "select.per_dialogue=2")),
-        "share 1": Arm(("select.share=1", "select.per_dialogue=3", "select.floor=0")),
+        "share 1": Arm(("select.share=1", "select.per_dialogue=3")),
     },
     "below": {f"below {x}": Arm((f"correct.below={x}",)) for x in ("0.25", "0.5", "1")},
     "teacher": {
@@ -65,11 +67,13 @@ SWEEPS: Mapping[str, Mapping[str, Arm]] = {
         "GRPO, KL 0.3": Arm((*GRPO, "update.kl=0.3")),
         "GRPO, KL 0.1, lr 3e-4": Arm((*GRPO, "update.kl=0.1", "update.lr=3e-4")),
         "GRPO, KL 0.3, lr 3e-4": Arm((*GRPO, "update.kl=0.3", "update.lr=3e-4")),
-        "GRPO, share 1": Arm((*GRPO, "select.share=1", "select.per_dialogue=3", "select.floor=0")),
+        "GRPO, share 1": Arm((*GRPO, "select.share=1", "select.per_dialogue=3")),
+        "GRPO, setbacks": Arm((*GRPO, "select.by=setback")),
+        "GRPO, setbacks, KL 0.3": Arm((*GRPO, "select.by=setback", "update.kl=0.3")),
+        "GRPO, replay, KL 0.3": Arm((*GRPO, "teacher.replay=16", "update.kl=0.3")),
     },
 }
 ARMS: Mapping[str, Arm] = MAIN | {name: arm for sweep in SWEEPS.values() for name, arm in sweep.items()}
-RIVALS = ("GRPO", *SWEEPS["rival"])
 
 
 class Reworded:

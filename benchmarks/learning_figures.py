@@ -54,9 +54,17 @@ class World:
         changes = self._changes(arm, population, self.seeds(arm))
         return nested_bootstrap(changes, seed=SEED) if len(changes) == 1 else student(list(map(fmean, changes)))
 
-    def best(self, arms: Iterable[str]) -> str | None:
-        """The arm with the highest final score on familiar users, chosen by what it is judged by: in its favour."""
-        return max((arm for arm in arms if arm in self.runs), key=lambda arm: self.score(arm, HOME).mean, default=None)
+    def best(self, arm: str, others: Iterable[str]) -> str:
+        """Of an arm and its other settings the one with the highest final score on familiar users: in their favour.
+
+        Of the other settings those count that have the most runs, and seeds that all of them have: one lucky seed is no
+        better setting.
+        """
+        tried = [other for other in others if other in self.runs]
+        most = max((len(self.seeds(other)) for other in tried), default=0)
+        pool = [arm, *(other for other in tried if len(self.seeds(other)) == most)]
+        seeds = self.seeds(*pool)
+        return max(pool, key=lambda each: fmean(map(fmean, self._changes(each, HOME, seeds)))) if seeds else arm
 
     def against(self, a: str, b: str, population: str) -> Comparison:
         """The final score of arm a less that of arm b, on the seeds that both have; wins count seeds."""

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from learning_arms import MAIN, RIVALS, SWEEPS
+from learning_arms import MAIN, SWEEPS
 from learning_figures import AWAY, HOME, World
 from rapo.evals.stats import Interval
 from rapo.report.plot_style import BLUE, GREEN, GREY, OCHRE, ORANGE, PURPLE, RED, SKY, STYLE, band, dot, name_ends, save
@@ -25,13 +25,21 @@ COLOURS: Mapping[str, str] = {
     "distillation, corrections": GREEN,
     "RAPO": BLUE,
     "RAPO, random turns": SKY,
+    "RAPO, largest changes": "#7a4a2b",
     "RAPO, no echoes": "#000000",
     "RAPO, all verified": OCHRE,
 }
 SHORT = {"distillation, own tokens": "distil own tokens", "distillation, corrections": "distil corrections"}
 PANELS: Mapping[str, Sequence[str]] = {
     "whole and halves": ("GRPO", "distillation, own tokens", "distillation, corrections", "RAPO"),
-    "parts": ("GRPO and replay", "RAPO, random turns", "RAPO, no echoes", "RAPO, all verified", "RAPO"),
+    "parts": (
+        "GRPO and replay",
+        "RAPO, random turns",
+        "RAPO, largest changes",
+        "RAPO, no echoes",
+        "RAPO, all verified",
+        "RAPO",
+    ),
 }
 UNITS = {"support": "ease gained over a talk", "bargaining": "surplus gained, tenths"}
 Line = Sequence[tuple[float, Interval]]
@@ -55,7 +63,7 @@ def _learning(worlds: Sequence[World]) -> Figure:
     for row, (name, arms) in zip(grid, PANELS.items(), strict=True):
         for axes, world in zip(row, worlds, strict=True):
             axes.set_title(f"{world.name}: {name}")
-            best = [world.best(RIVALS)] if "GRPO" in arms else []
+            best = [world.best("GRPO", SWEEPS["rival"])] if "GRPO" in arms else []
             lines = {arm: world.curve(arm) for arm in dict.fromkeys((*best, *arms)) if arm in world.runs}
             _lines(axes, world, lines, f"{UNITS[world.name]}, familiar")
             if "SFT" in world.runs:

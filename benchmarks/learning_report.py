@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from learning_arms import MAIN, RIVALS, SWEEPS
+from learning_arms import MAIN, SWEEPS
 from learning_figures import AWAY, HOME, VARIETY, World
 from rapo.evals.stats import Comparison, Interval
 
@@ -17,6 +17,7 @@ PARTS = {  # what RAPO has that an arm has not
     "critiques, learnt from": "GRPO and replay",
     "ranks, learnt from": "distillation, corrections",
     "turns chosen in hindsight": "RAPO, random turns",
+    "setbacks, not the largest changes": "RAPO, largest changes",
     "echoes before the judge": "RAPO, no echoes",
     "a quarter of the corrections verified, not all": "RAPO, all verified",
 }
@@ -47,7 +48,7 @@ class Goal:
 
 def goals(world: World) -> Iterator[Goal]:
     """The goals of a world whose arms are there, one by one; the rival also at the best settings found for it."""
-    rivals = dict.fromkeys((RIVAL, world.best(RIVALS) or RIVAL))
+    rivals = dict.fromkeys((RIVAL, world.best(RIVAL, SWEEPS["rival"])))
     for better, worse in (*((OURS, rival) for rival in rivals), (RIVAL, START)):
         yield from _order(world, better, worse)
     for rival in rivals:
@@ -74,9 +75,11 @@ def _order(world: World, better: str, worse: str) -> Iterator[Goal]:
 def _sooner(world: World, rival: str) -> Iterator[Goal]:
     if not world.seeds(OURS, rival):
         return
-    calls = world.reached(OURS, rival, lambda scores: scores[-1])
+    calls, own = (world.reached(arm, rival, lambda scores: scores[-1]) for arm in (OURS, rival))
     most = max(float("inf") if needed is None else needed / world.calls for needed in calls.values())
     found = f"at most {most:.2f} of the calls" if most < float("inf") else "not reached in every seed"
+    # A rival that soon stands still has its final score early: it is told where the rival itself was first as good.
+    found += f"; {rival} itself at {' '.join(f'{(own[seed] or world.calls) / world.calls:.2f}' for seed in calls)}"
     for name, limit in (("1/2", 1 / 2), ("1/3 (the aim)", 1 / 3)):
         what = f"{rival}: its final score at no more than {name} of its calls, in every seed"
         yield Goal(what, world.name, found, most <= limit, len(calls))
@@ -199,7 +202,7 @@ def _score(world: World) -> str:
 def _reached(world: World) -> str:
     if RIVAL not in world.runs:
         return EMPTY
-    best = world.best(RIVALS) or RIVAL
+    best = world.best(RIVAL, SWEEPS["rival"])
 
     def row(arm: str) -> list[str]:
         cells = [arm, _reaches(world, arm, RIVAL, lambda scores: scores[-1]), _reaches(world, arm, RIVAL, max)]
@@ -207,7 +210,7 @@ def _reached(world: World) -> str:
 
     head = ["arm", f"to {RIVAL}'s final score", f"to {RIVAL}'s best probe"]
     head += [] if best == RIVAL else [f"to the final score of {best}"]
-    return _arms(world, head, [arm for arm in MAIN if arm not in (START, RIVAL)], row)
+    return _arms(world, head, [arm for arm in (*MAIN, *([best] if best != RIVAL else [])) if arm != START], row)
 
 
 def _reaches(world: World, arm: str, rival: str, goal: Callable[[Sequence[float]], float]) -> str:
@@ -254,9 +257,10 @@ def _summary(worlds: Sequence[World]) -> str:
 
     def cells(name: str) -> Iterator[str]:
         for world in worlds:
-            arm = world.best(RIVALS) if name == BEST else name
+            arm = world.best(RIVAL, SWEEPS["rival"]) if name == BEST else name
+            searched = name != BEST or any(other in world.runs for other in SWEEPS["rival"])
             for population in (HOME, AWAY):
-                yield interval(world.score(arm, population)) if arm in world.runs else ""
+                yield interval(world.score(arm, population)) if arm in world.runs and searched else "not searched"
 
     return table(head, [[f"**{name}**" if name == OURS else name, *cells(name)] for name in SUMMARY])
 

@@ -23,7 +23,7 @@ import torch
 from cost import NUMBERS, make_ids, make_policy, timed
 from rapo.config.sections import Calls, ModelSpec
 from rapo.data import load_scenarios
-from rapo.hindsight.selection import select_pivotal
+from rapo.hindsight.selection import select_pivotal, setback
 from rapo.interact.play import play
 from rapo.models.chat import ChatAnswer, ChatRequest, Scripted, ask
 from rapo.models.journal import Journal
@@ -121,7 +121,7 @@ def dialogues(_: Path, count: int) -> Callable[[], object]:
     def act() -> None:
         users = load_world("support").users("familiar", evaluation=False)
         played = play(Murmur(), users, users.scenarios(count, 0), turns=6, seed=0)
-        select_pivotal(played, share=0.25, per_dialogue=2, floor=0.1)
+        select_pivotal(played, setback, share=0.25, per_dialogue=2, floor=0.0, seed=0)
         json.dumps([to_json(dialogue) for dialogue in played])
 
     return act

@@ -13,7 +13,7 @@ from typing import TypeVar
 from rapo.config import RunConfig
 from rapo.errors import DataError
 from rapo.hindsight.feedback import RewardModel, give_feedback
-from rapo.hindsight.selection import select_pivotal, select_random
+from rapo.hindsight.selection import ORDERS, select_pivotal
 from rapo.interact.play import Echoes, branch, talk
 from rapo.interact.users import UserSimulator
 from rapo.learning import Divergences, Learning, numbers
@@ -167,11 +167,9 @@ class Trainer:
         return dialogues, Memory.of(memories), len(drawn) - len(scenarios)
 
     def _select(self, dialogues: Sequence[Dialogue], seed: int) -> list[PivotalTurn]:
-        c = self.config.select
-        if c.by == "random":
-            drawn = derive_seed(seed, "select")
-            return select_random(dialogues, share=c.share, per_dialogue=c.per_dialogue, seed=drawn)
-        return select_pivotal(dialogues, share=c.share, per_dialogue=c.per_dialogue, floor=c.floor)
+        c, drawn = self.config.select, derive_seed(seed, "select")
+        order, share, most = ORDERS[c.by], c.share, c.per_dialogue
+        return select_pivotal(dialogues, order, share=share, per_dialogue=most, floor=c.floor, seed=drawn)
 
     def _judge(self, seed: int, groups: Sequence[Group]) -> list[Group]:
         c = self.config.judge

@@ -125,7 +125,30 @@ def test_the_rivals_best_settings_have_to_be_beaten_too(world: World) -> None:
     assert not found[HALF.replace("GRPO", "GRPO, KL 0.1")]
     assert not any("KL 0.03" in what for what in found)
     assert "| GRPO, best settings found | +9.00 (+9.00 .. +9.00) | +2.00 " in blocks([world])["summary"]
-    assert blocks([world])["calls-support"].splitlines()[-1] == "| RAPO | 50, 50 | 100, 50 | > 100 |"
+    # GRPO itself ends at 1 and 3, which it has at its second and at its last probe.
+    assert blocks([world])["calls-support"].splitlines()[2:] == [
+        "| GRPO | 50, 100 | 50, 100 | > 100 |",
+        "| GRPO and replay | 50, 100 | 50, 100 | > 100 |",
+        "| RAPO | 50, 50 | 100, 50 | > 100 |",
+        "| GRPO, KL 0.1 | 50 | 50 | 50 |",
+    ]
+    assert [goal.found for goal in goals(world) if goal.what == HALF] == [
+        "at most 0.50 of the calls; GRPO itself at 0.50 1.00"
+    ]
+
+
+def test_a_setting_that_one_seed_was_lucky_with_is_not_the_best() -> None:
+    lucky = made("GRPO, KL 0.03", 0, [9, 9], [0, 0], [0.0, 9.0])
+    tried = [made("GRPO, KL 0.1", seed, [2, 2], [2, 2], [0.0, 2.0]) for seed in (0, 1)]
+    (found,) = worlds_of([*study(), lucky, *tried], {"support": 100}, [], PROBES)
+    # GRPO has 1 and 3, KL 0.1 has 2 and 2: equal, and the arm itself comes first.
+    assert found.best("GRPO", ("GRPO, KL 0.03", "GRPO, KL 0.1")) == "GRPO"
+    found.runs["GRPO, KL 0.1"][0]["final"]["familiar"]["changes"] = [3, 3]
+    assert found.best("GRPO", ("GRPO, KL 0.03", "GRPO, KL 0.1")) == "GRPO, KL 0.1"
+
+
+def test_where_no_other_setting_was_tried_the_summary_says_so(world: World) -> None:
+    assert "| GRPO, best settings found | not searched | not searched |" in blocks([world])["summary"]
 
 
 @pytest.mark.parametrize(("name", "worse"), [("distinct_2", 0.4), ("most_common_share", 0.2), ("opening_entropy", 1.9)])

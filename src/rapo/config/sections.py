@@ -197,12 +197,13 @@ class Play(Section):
 class Select(Section):
     """Step 2: keeping the pivotal turns."""
 
-    by: Literal["pivotal", "random"] = Field(
-        default="pivotal", description="keep the turns that moved the user most, or random ones (for comparison)"
+    by: Literal["setback", "change", "random"] = Field(
+        default="setback",
+        description="first the turns that set the user back most, those that moved it most, up or down, or random ones",
     )
     share: OpenShare = Field(default=0.5, description="share of the step's turns that is kept, most pivotal first")
     per_dialogue: Count = Field(default=2, description="most turns kept of one dialogue")
-    floor: Weight = Field(default=0.1, description="least absolute change of the user's state")
+    floor: Weight = Field(default=0.0, description="least absolute change of the user's state that is kept")
 
 
 class Branch(Section):
