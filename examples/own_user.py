@@ -1,6 +1,7 @@
 """A user of your own: users.kind=own_user:Curious judge.kind=contrast (optional users.options={like: "?"}).
 
-A judge of your own or judge.kind=llm does too. There are no correction examples to replay: teacher.replay=0.
+A judge of your own or judge.kind=llm does too. There is no text to make a model of, so policy.path names one that talks
+(or sft.files hold dialogues), and there are no correction examples to replay: teacher.replay=0.
 """
 
 from rapo.types import Message, Reaction, Scenario

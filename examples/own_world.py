@@ -1,6 +1,7 @@
 """A world of your own is a user and a judge: users.kind=own_world:Countdown judge.kind=own_world:Countdown.
 
-There are no correction examples to replay: teacher.replay=0.
+There is no text to make a model of, so policy.path names one that talks (or sft.files hold dialogues), and there are no
+correction examples to replay: teacher.replay=0.
 """
 
 from rapo.hindsight.feedback import Verdict

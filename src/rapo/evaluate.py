@@ -14,7 +14,6 @@ from rapo import plugins
 from rapo.config import RunConfig
 from rapo.data import fingerprint
 from rapo.errors import RunError
-from rapo.evals.battery import paying_exploits
 from rapo.evals.results import read_results, write_results
 from rapo.evals.suite import Result, Suite, compare
 from rapo.export import model_source
@@ -90,7 +89,7 @@ def run_compare(
 
 
 def show_results(results: Sequence[Result], terminal: Terminal) -> None:
-    """Print a table per suite, and whether an exploit beats the first speaker."""
+    """Print a table per suite, and which exploits are not clearly below the first speaker."""
     for name in dict.fromkeys(each.suite for each in results):
         mine = [each for each in results if each.suite == name]
         if mine[0].main == "change":
@@ -98,9 +97,7 @@ def show_results(results: Sequence[Result], terminal: Terminal) -> None:
         else:
             for users in dict.fromkeys(each.users for each in mine):
                 terminal.console.print(figures([each for each in mine if each.users == users]))
-        if any(each.kind == "exploit" for each in mine):
-            paying = paying_exploits(mine, mine[0].speaker)
-            terminal.report(f"exploits that beat {mine[0].speaker}: {exploits(paying)}")
+        exploits(mine, mine[0].speaker, mine[0].speaker, terminal)
 
 
 class Speakers:

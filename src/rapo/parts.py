@@ -94,7 +94,7 @@ class Parts:
         if not chosen:
             raise DataError(
                 f"{len(found)} scenarios are too few: none is left for {'evaluation' if evaluation else 'training'}",
-                expected="a dozen or more in users.files",
+                expected="a dozen or more in users.files that differ in facts, situation or first message",
             )
         names = (c.models or users.models) if evaluation else users.models
         models = [self.model(name, "evaluation" if evaluation else "user") for name in names]

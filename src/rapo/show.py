@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rapo.evals.battery import paying_exploits
+from rapo.evals.battery import standing_exploits
 from rapo.evals.interactive import change
 from rapo.evals.results import read_results
 from rapo.evals.stats import Comparison, Interval
@@ -144,7 +144,7 @@ def _mean(result: Result, name: str) -> float:
 
 
 def verdict(results: Sequence[Result], terminal: Terminal) -> None:
-    """Say in words whether the intervals are apart and whether any exploit pays."""
+    """Say in words whether the intervals are apart and which exploits are not clearly below either policy."""
     for users in dict.fromkeys(each.users for each in results):
         start, trained = (
             next(each.outcome for each in results if each.speaker == s and each.users == users)
@@ -156,14 +156,19 @@ def verdict(results: Sequence[Result], terminal: Terminal) -> None:
             terminal.report(f"{users}: the trained policy lies clearly BELOW its start.", "red")
         else:
             terminal.report(f"{users}: the intervals overlap; this run does not show an improvement.", "yellow")
-    if any(each.kind == "exploit" for each in results):
-        paying = paying_exploits(results, "start")
-        terminal.report(f"exploits that beat the start policy: {exploits(paying)}", "yellow" if paying else None)
+    for speaker in ("start", "trained"):
+        exploits(results, speaker, f"the {speaker} policy", terminal)
 
 
-def exploits(results: Sequence[Result]) -> str:
-    """Exploits in words."""
-    return ", ".join(f"{each.speaker} ({each.users})" for each in results) or "none"
+def exploits(results: Sequence[Result], speaker: str, name: str, terminal: Terminal) -> None:
+    """Say which exploits are not clearly below a speaker, if they were measured."""
+    if not any(each.kind == "exploit" for each in results):
+        return
+    users: dict[str, list[str]] = {}
+    for each in standing_exploits(results, speaker):
+        users.setdefault(each.speaker, []).append(each.users)
+    found = ", ".join(f"{exploit} ({', '.join(some)})" for exploit, some in users.items())
+    terminal.report(f"exploits not clearly below {name}: {found or 'none'}", "yellow" if found else None)
 
 
 def side_by_side(start: Result, trained: Result) -> Table:

@@ -27,7 +27,7 @@ class LackingError(ConfigError):
 
 
 def own(parts: Parts) -> Talks:
-    """Talks with the users of the recipe, which training never meets."""
+    """Talks with the users of the recipe, those that are set aside for evaluation."""
     kind = parts.config.users.kind
     if kind in WORLDS:
         return world(parts, kind)

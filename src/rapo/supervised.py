@@ -210,8 +210,11 @@ def _loaded(config: RunConfig) -> tuple[list[tuple[Message, ...]], int]:
             f"all {len(usable)} dialogues show signs of risk", fix="bring others, or set train.on_risk=true"
         )
     if not found:
+        where, aside = ", ".join(map(str, files)), len(loaded.conversations)
         raise DataError(
-            "there is nothing to learn from", got=", ".join(map(str, files)), expected="dialogues with replies"
+            "there is nothing to learn from",
+            got=f"{where}: {aside} dialogues, all set aside for evaluation" if aside else where,
+            expected="dialogues that differ in situation or first message" if aside else "dialogues with replies",
         )
     return found, len(usable) - len(found)
 

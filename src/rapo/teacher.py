@@ -62,7 +62,7 @@ class Teacher:
             (g, k, EchoRequest(group.pivot.dialogue, each.completion.text, self._key("verify", group, each.candidate)))
             for g, group in enumerate(each.group for each in corrected)
             for k, each in enumerate(group.corrections)
-            if Random(self._key("verify?", group, each.candidate)).random() < self.config.correct.verify
+            if self._verifies(group, each)
         ]
         reactions: list[Reaction | None] = yield together(echoes.ask([request for _, _, request in asked]))
         verified = [list(each.group.corrections) for each in corrected]
@@ -75,12 +75,12 @@ class Teacher:
         return [each for each in found if self._may_teach(each.group)]
 
     def taught(self, corrected: Corrected) -> dict[int, TaughtReply]:
-        """The corrections worth learning from, by place: finished, and not found to be no better than the reply."""
+        """The corrections worth learning from, by place: finished, and better than the reply where that was asked."""
         group = corrected.group
         return {
             place: TaughtReply(correction.completion.token_ids, distribution)
             for place, (correction, distribution) in enumerate(zip(group.corrections, corrected.recorded, strict=True))
-            if correction.completion.finished and (correction.reaction is None or improves(group, correction))
+            if correction.completion.finished and (improves(group, correction) or not self._verifies(group, correction))
         }
 
     def own_tokens(self, group: Group) -> dict[int, TaughtReply]:
@@ -145,6 +145,11 @@ class Teacher:
         ]
         drawn = sorted(Random(self._key("failed", group, 0)).sample(places, min(most, len(places))))
         return [i for i in drawn if self._fits(group, i)]
+
+    def _verifies(self, group: Group, correction: Correction) -> bool:
+        """Whether the echo of a correction is asked for; one that was and did not come back is not learnt from."""
+        drawn = Random(self._key("verify?", group, correction.candidate)).random()
+        return drawn < self.config.correct.verify
 
     def _fits(self, group: Group, i: int) -> bool:
         """Whether a correction can be written after the context, the failed reply and its critique."""

@@ -184,7 +184,7 @@ class Trainer:
 
     def _demand(self, groups: Sequence[Group], users: Mapping[str, CountingUsers]) -> None:
         """Raise EndpointError where too much is missing to learn from the rest."""
-        limit, asked = self.config.calls.max_missing, (users["play"], users["branch"])
+        limit, asked = self.config.calls.max_missing, users.values()
         missing, calls = sum(some.missing for some in asked), sum(some.calls for some in asked)
         demand("reactions of a step", missing=missing, asked=calls, limit=limit)
         judged = [group for group in groups if len(group.candidates) > 1]

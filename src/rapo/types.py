@@ -162,7 +162,7 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What the feedback-aware teacher wrote instead of candidate ``candidate``; its reaction if it was verified."""
+    """What the teacher wrote instead of candidate ``candidate``; its reaction if one was asked for and came."""
 
     candidate: int
     completion: Completion

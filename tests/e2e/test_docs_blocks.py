@@ -6,6 +6,8 @@ import ast
 import json
 import re
 import shlex
+import shutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,8 @@ from rapo.config import load_config
 from rapo.data import load_conversations
 from rapo.models.chat import Scripted
 from rapo.models.stand_in import answer
+
+from .conftest import EVAL, MODEL, run_rapo
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -74,6 +78,8 @@ def check_command(words: list[str]) -> None:
             assert given[:2] == ["-m", "venv"]
         case "pytest":
             assert (ROOT / given[0]).is_file()
+        case "cp":
+            assert (ROOT / given[0]).is_file() and given[1:] == ["."]
         case "run" if program == ".ci/run":
             assert (ROOT / program).is_file()
         case _:
@@ -91,6 +97,36 @@ def check_rapo(name: str, *given: str) -> None:
         # What it may change is of a model that the run names.
         changes = [change for change in changes if not change.startswith("models.")]
     load_config(ROOT / recipe if known else None, [*STANDS_IN, *changes] if changes and not known else changes)
+
+
+SMALL = (
+    *MODEL,
+    *EVAL,
+    *("sft.practice=10", "sft.dialogues=20", "sft.corrections=10", "sft.epochs=1", "gate.enabled=false"),
+    *("train.steps=1", "play.dialogues=4", "branch.candidates=2", "eval.dialogues=2", "eval.turns=1"),
+)
+
+
+def test_the_commands_of_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first to the last, with smaller settings, beside the recipes, the examples and ESConv's file."""
+    for name in ("recipes", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "data" / "esconv").mkdir(parents=True)
+    (tmp_path / "data" / "esconv" / "ESConv.json").symlink_to(ROOT / "examples" / "data" / "esconv.json")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_user", raising=False)
+    shell = [block.text for block in blocks() if (block.page, block.language) == ("docs/own.md", "")]
+    shell += [command for page, command in inline() if page == "docs/own.md" and " recipes/" in command]
+    for words in command_lines("\n".join(shell)):
+        match words:
+            case ["cp", name, "."]:
+                shutil.copy(name, tmp_path)
+            case ["rapo", command, recipe, *changes]:
+                result = run_rapo(command, recipe, *SMALL, *changes)
+                assert result.code == 0, (words, result)
+            case _:
+                raise AssertionError(f"nobody runs {words}")
+    assert (tmp_path / "runs" / "own" / "summary.json").is_file()
 
 
 STANDS_IN = ["models.player.path=a:b", "models.judge.path=a:b"]

@@ -12,6 +12,8 @@ import huggingface_hub.constants
 import pytest
 import torch
 
+from rapo.data import scenario_from_row, set_aside
+
 from .conftest import DEMO, TINY, one_line, run_rapo
 
 TALK = [
@@ -115,6 +117,18 @@ def test_replay_needs_rated_conversations(tmp_path, count):
     line = one_line(run_rapo("train", DEMO, *TINY, *settings))
     assert "too few rated conversations to replay" in line
     assert not (tmp_path / "run" / "sft").exists(), "found out only after the model was made"
+
+
+def test_dialogues_that_are_all_set_aside_say_so(tmp_path):
+    about = (f"case {i}" for i in range(100))
+    aside = next(each for each in about if set_aside(scenario_from_row({"situation": each}, "x", "x")))
+    rows = [{"messages": TALK, "situation": aside}, {"messages": TALK[:2], "situation": aside.upper()}]
+    logs = write(tmp_path / "logs.jsonl", "\n".join(map(json.dumps, rows)))
+    line = one_line(run_rapo("sft", DEMO, f"run.dir={tmp_path / 'run'}", *TINY, f"sft.files=[{logs}]"))
+    assert line == (
+        f"rapo: there is nothing to learn from; got {logs}: 2 dialogues, all set aside for evaluation; "
+        "expected dialogues that differ in situation or first message"
+    )
 
 
 def broken(start: Path, folder: Path, name: str) -> Path:

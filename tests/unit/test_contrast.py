@@ -6,7 +6,7 @@ import pytest
 
 from rapo.errors import ConfigError
 from rapo.hindsight.contrast import ContrastJudge, tied_ranks
-from rapo.hindsight.feedback import JudgeRequest, Verdict
+from rapo.hindsight.feedback import JudgeRequest, Verdict, tells_hidden
 from rapo.types import Message, Reaction
 
 
@@ -41,6 +41,33 @@ def test_critiques_quote_the_echo_and_the_best_reply() -> None:
     )
     assert high.startswith("The user answered: “I lost my job”.") and "keep what it does" in high
     assert "SECRET" not in low + high
+
+
+TOLD = "My brother Anselm lent me 4800 for the shop"
+
+
+@pytest.mark.parametrize(
+    ("best", "told", "ending"),
+    [
+        # The word of the profile stands in the echo, in the reply too (a lucky guess), or in neither.
+        ("what happened?", f"{TOLD}.", "Better received was the reply “what happened?”."),
+        ("is it Anselm?", f"Yes. {TOLD}.", "Better received was another reply."),
+        ("what happened?", "I lost my job", "“what happened?”: to it the user said “I lost my job”."),
+    ],
+)
+def test_what_one_author_was_told_is_left_out_for_the_others(best: str, told: str, ending: str) -> None:
+    request = JudgeRequest(
+        (Message("user", "hi"),),
+        ("get over it", best),
+        (Reaction("that hurts", 1.0), Reaction(told, 4.0)),
+        secrets=(TOLD, "called Anselm"),
+    )
+    (verdict,) = ContrastJudge().judge([request])
+    assert verdict is not None and verdict.ranks == (2.0, 1.0)
+    low, high = verdict.critiques
+    assert low.startswith("The user answered: “that hurts”. ") and low.endswith(ending)
+    assert told in high
+    assert not tells_hidden(request, verdict.critiques)
 
 
 def test_critiques_do_not_depend_on_the_order_shown() -> None:

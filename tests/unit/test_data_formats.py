@@ -116,7 +116,7 @@ def test_chat_log_scale_system_and_bare_list(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, rows)))
     one, two, three = load_conversations([path]).conversations
     assert (one.id, two.id, three.id) == ("7", "log.jsonl:2", "7#2")
-    assert one.situation == "a shop"
+    assert one.situation == "" and one.messages[0].role == "user"
     assert one.ratings == (None, 5.0)  # 1 + 4 x 10/10
     path.write_text("\n".join(map(json.dumps, rows[1:] + rows[:1])))
     assert len(load_conversations([path]).conversations) == 3

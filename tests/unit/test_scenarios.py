@@ -19,6 +19,7 @@ from rapo.data import describe, load_conversations, load_scenarios, scenario_fro
 from rapo.data.conversation import RowError
 from rapo.data.formats import _ROOMS
 from rapo.errors import DataError
+from rapo.interact.replay import ReplayUser
 from rapo.types import Message, Scale, Scenario
 
 ROOT = Path(__file__).parents[2]
@@ -153,9 +154,54 @@ def test_what_supporters_never_saw_becomes_the_users_fact(tmp_path: Path) -> Non
     bare = load_scenarios([FIXTURES / "smallSituation.txt"]).situations[0]
     assert (bare.opening[0].content, bare.profile) == (bare.situation, {})
     # A chat log's situation was known to whoever replied.
-    log = lines(tmp_path / "log.jsonl", {"messages": [{"role": "system", "content": "a shop"}, USER, REPLY]})
+    log = lines(tmp_path / "log.jsonl", {"messages": [USER, REPLY], "situation": "a shop"})
     known = load_scenarios([log]).situations[0]
     assert (known.situation, known.profile, known.start) == ("a shop", {}, 4.0)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"system": "You are a helpful assistant."}, {"system": "You are a supportive counsellor."}],
+    ids=lambda told: told.get("system", "no system message"),
+)
+def test_logs_without_a_situation_are_set_aside_by_how_they_open(tmp_path: Path, told: dict[str, str]) -> None:
+    before = [{"role": role, "content": text} for role, text in told.items()]
+    # Every second talk opens like the one before it and goes on in another way.
+    ask = {"role": "assistant", "content": "Since when does it do that?"}
+    rows = [
+        [
+            *before,
+            {"role": "user", "content": f"It is about number {i // 2}!"},
+            ask,
+            {"role": "user", "content": f"since {i}", "rating": 3},
+            ask,
+            USER,
+        ]
+        for i in range(400)
+    ]
+    log = lines(tmp_path / "log.jsonl", *rows)
+    talks, scenarios = load_conversations([log]).conversations, load_scenarios([log]).scenarios
+    aside = [talk.set_aside for talk in talks]
+    assert 50 < sum(aside) < 110  # 400 / 5 = 80, in pairs: a standard deviation of 2 sqrt(200 x 0.2 x 0.8) = 11
+    assert aside[::2] == aside[1::2]
+    assert [set_aside(scenario) for scenario in scenarios] == aside
+    users = ReplayUser(talks, evaluation=True)
+    assert {set_aside(scenario) for scenario in users.scenarios(sum(aside), 0)} == {True}
+
+
+def test_esconv_is_set_aside_by_the_note_or_by_how_it_opens(tmp_path: Path) -> None:
+    turns = [{"speaker": "usr", "text": "hi there"}, {"speaker": "sys", "text": "hello"}]
+    rows = [{"situation": f"note {i}", "dialog": turns} for i in range(50)]
+    # The note is hidden from the policy, and still decides: the same talk in a chat log stays on its side.
+    rows += [{"dialog": [{"speaker": "usr", "text": f"note {i}"}, turns[1]]} for i in range(50)]
+    logs = [lines(tmp_path / "esconv.jsonl", *rows)]
+    logs += [
+        lines(tmp_path / "log.jsonl", *({"situation": f"Note {i}.", "messages": [USER, REPLY]} for i in range(50)))
+    ]
+    talks = load_conversations(logs).conversations
+    aside = [talk.set_aside for talk in talks]
+    assert aside[:50] == aside[50:100] == aside[100:] and 3 < sum(aside[:50]) < 17
+    assert [set_aside(scenario) for scenario in load_scenarios(logs).scenarios] == aside
 
 
 def test_a_fifth_is_set_aside_by_what_scenarios_are_about() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -9,6 +10,7 @@ import pytest
 
 from rapo.config import RunConfig
 from rapo.errors import ConfigError, DataError, RunError
+from rapo.evals.battery import standing_exploits
 from rapo.evals.results import read_results, write_results
 from rapo.evals.stats import Interval
 from rapo.evals.suite import Item, Result, compare
@@ -37,6 +39,27 @@ def test_what_shares_nothing_is_not_compared():
         compare(result("a", {"x": 1.0}), result("b", {"y": 1.0}), seed=0, samples=50)
     with pytest.raises(DataError, match="different suites"):
         compare(result("a", {"x": 1.0}), result("b", {"x": 1.0}, users="others"), seed=0, samples=50)
+
+
+@pytest.mark.parametrize(
+    ("differences", "named"),
+    [
+        ((-1.0, -1.0, -1.0, -1.0), False),
+        ((1.0, 1.0, 1.0, 1.0), True),
+        # The mean is higher by 0.25, and no interval of four such pairs lies off zero.
+        ((4.0, -1.0, -1.0, -1.0), True),
+        # Lower by 0.75, and above zero in resamples that draw the first pair twice or more of four: 26%.
+        ((3.0, -2.0, -2.0, -2.0), True),
+        # Talks differ by 100 times as much as the exploit lies below: only pair by pair can that be seen.
+        ((-0.9, -1.1, -1.0, -1.0), False),
+    ],
+)
+def test_an_exploit_is_named_unless_it_is_clearly_below_talk_by_talk(differences, named):
+    talks = {"w": 0.0, "x": 30.0, "y": 60.0, "z": 90.0}
+    scores = {name: score + more for (name, score), more in zip(talks.items(), differences, strict=True)}
+    exploit = replace(result("parrot", scores), kind="exploit")
+    found = standing_exploits([result("policy", talks), exploit, result("other", talks)], "policy")
+    assert found == ([exploit] if named else [])
 
 
 @pytest.mark.parametrize(("effect", "least", "most"), [(0.0, 0, 12), (1.5, 95, 100)])

@@ -37,8 +37,9 @@ def evaluate(
 ) -> None:
     """Measure models with users they were not trained on, between scripted supporters that bound them.
 
-    The table shows how much better off users are after a talk, with a bootstrap interval; how many talks end well; how
-    varied the replies are; and whether any exploit (one constant reply, parroting, ...) beats the first model.
+    The table shows how much better off users are after a talk, with a bootstrap interval; how many talks end well; and
+    how varied the replies are. A line names the exploits (one constant reply, parroting, ...) that are not clearly
+    below the first model.
 
     What is finished is kept: the same command goes on where it was stopped, and asks no language model twice.
     """

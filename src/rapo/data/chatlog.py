@@ -6,8 +6,8 @@ One conversation per line, as an object or as the bare list of its messages::
      "id": "optional", "situation": "optional", "scale": [0, 10]}
 
 ``rating`` says how the user took what was said before; it is optional, stands on user messages, and lies on ``scale``
-(1 to 5 where none is given), higher being better. A system message may come first and is the situation where none is
-given.
+(1 to 5 where none is given), higher being better. A system message may come first and is left out: it tells the
+assistant who to be (``policy.system_prompt`` does that here), and not what a conversation is about.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def parse(row: Any, ident: str, source: str) -> Conversation:
     if not row["messages"]:
         raise RowError("messages is empty")
     low, high = _scale(row.get("scale"))
-    told, talk = _split_system(row["messages"])
+    talk = _without_system(row["messages"])
     messages, ratings, _ = merge(_said(one, f"messages[{place}]", low, high) for place, one in talk)
-    situation = as_text(row.get("situation") or told, "situation")
+    situation = as_text(row.get("situation") or "", "situation")
     own = row.get("id")
     ident = ident if own is None or own == "" else as_text(str(own) if isinstance(own, int) else own, "id")
     return Conversation(ident, situation, messages, ratings, source=source)
@@ -57,11 +57,11 @@ def _scale(value: Any) -> tuple[float, float]:
     return low, high
 
 
-def _split_system(messages: list[Any]) -> tuple[str, list[tuple[int, Any]]]:
+def _without_system(messages: list[Any]) -> list[tuple[int, Any]]:
+    """The messages with their places, but for a system message that comes first."""
     first = messages[0]
-    if isinstance(first, dict) and first.get("role") == "system":
-        return as_text(first.get("content"), "messages[0].content"), list(enumerate(messages))[1:]
-    return "", list(enumerate(messages))
+    skipped = isinstance(first, dict) and first.get("role") == "system"
+    return list(enumerate(messages))[skipped:]
 
 
 def _said(message: Any, name: str, low: float, high: float) -> Said:

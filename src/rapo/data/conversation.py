@@ -45,7 +45,7 @@ class Conversation:
 
     Attributes:
         id: unique within one load; the row's own id, or ``"file name:line"``.
-        situation: what it is about, "" where the log does not say.
+        situation: what it is about, "" where the log does not say; never what a system message tells the assistant.
         messages: ``user`` and ``assistant`` in strict alternation, at least one of each.
         ratings: one entry per user message: how the user rated the replies before it, 1-5, or None.
         start: intensity of the user's distress before the talk, 1-5 (5 is worst), where it was asked.
@@ -72,8 +72,8 @@ class Conversation:
 
     @property
     def set_aside(self) -> bool:
-        """Whether it is one of the fifth that is kept for evaluation; the same for every copy and in every run."""
-        return _is_set_aside(self.key)
+        """Whether it is one of the fifth that is kept for evaluation: as the scenario it starts from."""
+        return set_aside(self.to_scenario())
 
     def to_scenario(self) -> Scenario:
         """The scenario this conversation starts from; its profile is empty.
@@ -153,13 +153,15 @@ class Loaded:
 def set_aside(scenario: Scenario) -> bool:
     """Whether a scenario is one of the fifth that is kept for evaluation; the same for every copy and in every run.
 
-    What it is about decides, not its id: its hidden facts, or its situation where it has none. So all combinations of
-    characters in one SOTOPIA environment stay together, and so do a conversation to learn from
-    (``Conversation.set_aside``) and the scenario it starts from.
+    What it is about decides, not its id: its hidden facts, else its situation, else what the user says first. So all
+    combinations of characters in one SOTOPIA environment stay together, and so do conversations that open alike and
+    the scenarios they start from.
     """
     facts = scenario.profile.get("facts")
     told = "".join(fact for fact in facts if isinstance(fact, str)) if isinstance(facts, list) else ""
-    return _is_set_aside(_letters(told) or _letters(scenario.situation))
+    first = next((message.content for message in scenario.opening if message.role == "user"), "")
+    key = _letters(told) or _letters(scenario.situation) or _letters(first)
+    return derive_seed("set aside", key) % 5 == 0
 
 
 def merge(said: Iterable[Said]) -> tuple[tuple[Message, ...], tuple[float | None, ...], tuple[tuple[str, ...], ...]]:
@@ -236,10 +238,6 @@ def _known(rating: float | None, otherwise: float) -> float:
 
 def _last_rating(run: list[Said]) -> float | None:
     return next((one.rating for one in reversed(run) if one.rating is not None), None)
-
-
-def _is_set_aside(key: str) -> bool:
-    return derive_seed("set aside", key) % 5 == 0
 
 
 def _letters(text: str) -> str:

@@ -313,9 +313,9 @@ def played_scenario(talk: Conversation) -> Scenario:
         # Ease is 10 - distress, and distress was told on 1-5; a user at the very end of the scale could not fall.
         ease = max(1.0, scale.high - 2 * talk.start)
     scenario = replace(talk.to_scenario(), start=ease, scale=scale)
-    if not talk.private:
+    if not (talk.private and talk.situation):
         return scenario
-    return replace(scenario, situation=esconv.SITUATION, profile={"facts": [talk.situation]} if talk.situation else {})
+    return replace(scenario, situation=esconv.SITUATION, profile={"facts": [talk.situation]})
 
 
 def _distinct(found: Iterable[Scenario]) -> Iterator[Scenario]:

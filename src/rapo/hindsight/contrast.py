@@ -7,13 +7,15 @@ import re
 from collections.abc import Sequence
 
 from rapo.errors import ConfigError
-from rapo.hindsight.feedback import JudgeRequest, Verdict
+from rapo.hindsight.feedback import JudgeRequest, Verdict, tells_author
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 
 
 class ContrastJudge:
     """Ranks a group by state; its critiques quote the echoes and the reply the user took best.
+
+    A quotation that would tell the author of another reply something of the hidden profile is left out.
 
     Replies are sorted by state and cut into ties: a tie holds every reply within ``tolerance`` of its best one, so a
     long chain of small steps does not become one tie. The replies of a tie share their mean rank.
@@ -55,7 +57,10 @@ class ContrastJudge:
             return f"{answered} No reply of this group was received better: keep what it does."
         best = max(range(len(ranks)), key=lambda one: (request.reactions[one].state, request.replies[one], echoes[one]))
         better = self._said(request.replies[best])
-        return f"{answered} Better received was the reply {better}: to it the user said {echoes[best]}."
+        told = (f"the reply {better}: to it the user said {echoes[best]}", f"the reply {better}", "another reply")
+        critiques = [f"{answered} Better received was {each}." for each in told]
+        # What the user told the author of the best reply only, the others must not learn.
+        return next((each for each in critiques if not tells_author(request, place, each)), critiques[-1])
 
     def _said(self, text: str) -> str:
         """A quotation on one line, shortened, without control characters; "nothing" for no words."""

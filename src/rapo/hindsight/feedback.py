@@ -26,7 +26,7 @@ class JudgeRequest:
         replies: the candidates.
         reactions: what each caused; none where the judge is to see replies alone (``judge.sees_echoes=false``).
         seed: keys any randomness of the judge; another one for every order of a group.
-        secrets: texts of the hidden profile, NEVER to be shown to the judge: a critique that quotes one is unusable.
+        secrets: texts of the hidden profile, NEVER to enter a prompt: a critique that quotes one is unusable.
     """
 
     context: tuple[Message, ...]
@@ -98,16 +98,20 @@ def usable(verdict: Verdict | None, size: int) -> bool:
     )
 
 
-def tells_hidden(request: JudgeRequest, critiques: Sequence[str]) -> bool:
-    """Whether a critique repeats something of the hidden profile that nobody has said to its author.
+def tells_author(request: JudgeRequest, place: int, critique: str) -> bool:
+    """Whether a critique of the reply at ``place`` repeats something of the hidden profile that nobody has said there.
 
     What the user told another candidate was not said there: a teacher that knows it would teach the policy to guess.
     """
-    said = [message.content for message in request.context]
-    echoes = [reaction.text for reaction in request.reactions] or [""] * len(request.replies)
+    said = [message.content for message in request.context] + [request.replies[place]]
+    echo = [reaction.text for reaction in request.reactions[place : place + 1]]
+    return leaks(critique, request.secrets, said + echo)
+
+
+def tells_hidden(request: JudgeRequest, critiques: Sequence[str]) -> bool:
+    """Whether a critique, one per reply, repeats something of the hidden profile that nobody has said to its author."""
     return any(
-        leaks(critique, request.secrets, [*said, reply, echo])
-        for critique, reply, echo in zip(critiques, request.replies, echoes, strict=False)
+        tells_author(request, place, critique) for place, critique in enumerate(critiques[: len(request.replies)])
     )
 
 

@@ -137,7 +137,10 @@ class ReplayUser:
             deck += [(lap, rng.random(), number, point) for lap, point in enumerate(points)]
         if count > len(deck):
             raise ConfigError(
-                "too many scenarios for these logs", got=count, expected=f"at most {len(deck)}", fix="add conversations"
+                "too many scenarios for these logs",
+                got=count,
+                expected=f"at most {len(deck)}",
+                fix="add conversations that differ in situation or first message",
             )
         return [self._scenario(number, point) for _, _, number, point in sorted(deck)[:count]]
 

@@ -208,7 +208,7 @@ function correctionPart(record, correction, k, original, before, most) {
           chip(echo.state - before),
           el("span.verdict", {}, better ? "✓ better than the reply" : "✗ no better: not learnt"),
         )
-      : el("p.thought", {}, "not shown to the user"),
+      : el("p.thought", {}, "not shown to the user, or not answered"),
   );
 }
 
