@@ -12,11 +12,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rapo.evals.battery import standing_exploits
+from rapo.evals.battery import SAMPLES, standing_exploits
 from rapo.evals.interactive import change
 from rapo.evals.results import read_results
 from rapo.evals.stats import Comparison, Interval
-from rapo.evals.suite import Figure, Result
+from rapo.evals.suite import Figure, Result, compare
 from rapo.progress import Terminal
 from rapo.types import Dialogue
 
@@ -144,18 +144,18 @@ def _mean(result: Result, name: str) -> float:
 
 
 def verdict(results: Sequence[Result], terminal: Terminal) -> None:
-    """Say in words whether the intervals are apart and which exploits are not clearly below either policy."""
+    """Say in words what training changed, user by user, and which exploits are not clearly below either policy."""
     for users in dict.fromkeys(each.users for each in results):
         start, trained = (
-            next(each.outcome for each in results if each.speaker == s and each.users == users)
-            for s in ("start", "trained")
+            next(each for each in results if each.speaker == s and each.users == users) for s in ("start", "trained")
         )
-        if trained.low > start.high:
-            terminal.report(f"{users}: the trained policy lies clearly above its start.", "green")
-        elif trained.high < start.low:
-            terminal.report(f"{users}: the trained policy lies clearly BELOW its start.", "red")
+        gain = compare(trained, start, seed=0, samples=SAMPLES).difference
+        if gain.low > 0:
+            terminal.report(f"{users}: the trained policy lies clearly above its start, by {gain:+.2f}.", "green")
+        elif gain.high < 0:
+            terminal.report(f"{users}: the trained policy lies clearly BELOW its start, by {gain:+.2f}.", "red")
         else:
-            terminal.report(f"{users}: the intervals overlap; this run does not show an improvement.", "yellow")
+            terminal.report(f"{users}: {gain:+.2f} against its start; this run shows no difference.", "yellow")
     for speaker in ("start", "trained"):
         exploits(results, speaker, f"the {speaker} policy", terminal)
 

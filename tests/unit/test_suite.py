@@ -17,6 +17,8 @@ from rapo.evals.suite import Item, Result, compare
 from rapo.models.chat import ChatRequest
 from rapo.models.stand_in import answer
 from rapo.parts import Parts
+from rapo.progress import Terminal
+from rapo.show import verdict
 from rapo.suites import make_suites
 from rapo.types import Dialogue, Message, Scenario
 
@@ -32,6 +34,23 @@ def test_pairs_are_items_not_places():
     found = compare(a, b, seed=0, samples=50)
     # Both have y (5 - 1 = 4) and z (2 - 2 = 0): a mean of 2, one win, one tie.
     assert (found.difference.mean, found.wins, found.ties, found.losses) == (2.0, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        # Talks are far apart and gains are not: pair by pair they can be told, by intervals of the policies not.
+        ((1.0, 1.0, 1.0), "all: the trained policy lies clearly above its start, by +1.00 [+1.00, +1.00]."),
+        ((-1.0, -1.0, -1.0), "all: the trained policy lies clearly BELOW its start, by -1.00 [-1.00, -1.00]."),
+        # Three pairs, of which one is negative: a resample may hold it alone.
+        ((2.0, 2.0, -1.0), "all: +1.00 [-1.00, +2.00] against its start; this run shows no difference."),
+    ],
+)
+def test_the_end_of_a_run_says_what_training_changed(gains, said, capsys):
+    start = {"x": 0.0, "y": 40.0, "z": 80.0}
+    trained = {name: score + gain for (name, score), gain in zip(start.items(), gains, strict=True)}
+    verdict([result("start", start), result("trained", trained)], Terminal())
+    assert capsys.readouterr().out.splitlines() == [said]
 
 
 def test_what_shares_nothing_is_not_compared():
