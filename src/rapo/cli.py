@@ -192,6 +192,9 @@ def chat(
 def export(
     model: Annotated[str, typer.Argument(help="run folder, adapter or model folder, hub id", show_default=False)],
     out: Annotated[Path, typer.Argument(help="new folder that receives the model", show_default=False)],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="let the model's folder run its own Python code")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write an ordinary Hugging Face model folder: of a run its newest checkpoint; an adapter is merged into its base.
@@ -200,7 +203,7 @@ def export(
     """
     from rapo.export import run_export
 
-    found = run_export(model, out)
+    found = run_export(model, out, trust_remote_code=trust_remote_code)
     _terminal(quiet).say(f"{out} holds the model of {found}, an ordinary Hugging Face folder")
 
 
@@ -380,10 +383,14 @@ def _config(recipe: Path, overrides: list[str] | None) -> RunConfig:
 def _evaluation(
     models: list[str], config: Path | None, overrides: list[str] | None, quiet: bool, doing: str = "evaluating"
 ) -> tuple[RunConfig, Terminal]:
+    from rapo.config.trust import load_found
     from rapo.recipes import recipe_path
 
-    own = Path(models[0]) / "config.yaml"
-    settings, terminal = _config(config or (own if own.is_file() else recipe_path("demo")), overrides), _terminal(quiet)
+    own, terminal = Path(models[0]) / "config.yaml", _terminal(quiet)
+    if config is None and own.is_file():
+        settings = load_found(own, overrides or [])
+    else:
+        settings = _config(config or recipe_path("demo"), overrides)
     terminal.say(f"{doing} {', '.join(models)}; loading torch takes a few seconds")
     return settings, terminal
 

@@ -214,7 +214,8 @@ class Policy:
         if not _has_tokenizer(adapter):
             return self
         try:
-            return Policy(self.model, AutoTokenizer.from_pretrained(str(adapter), local_files_only=True))
+            shared = {"local_files_only": True, "trust_remote_code": False}
+            return Policy(self.model, AutoTokenizer.from_pretrained(str(adapter), **shared))
         except (OSError, ValueError, KeyError) as error:
             raise _unloadable(str(adapter), True, error) from error
 
@@ -325,7 +326,8 @@ def _base(folder: Path) -> str:
 def _unloadable(source: str, local: bool, error: Exception) -> ModelError:
     if "trust_remote_code" in str(error):
         return ModelError(
-            f"{source} needs its own Python code", fix="read that code, then set trust_remote_code if you accept it"
+            f"{source} needs its own Python code",
+            fix="read it; if you trust it: policy.trust_remote_code=true, or rapo export --trust-remote-code",
         )
     if local:
         return ModelError(f"the model folder {source} cannot be loaded", got=_first_line(error))
