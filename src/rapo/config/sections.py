@@ -50,7 +50,9 @@ class Run(Section):
     seed: Seed = Field(default=0, description="decides every random choice of the run")
     threads: Count = Field(default=2, description="CPU threads of torch")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the policy computes")
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the weights")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="number format of the weights; trained ones have to be float32"
+    )
     autocast: bool = Field(default=False, description="multiply matrices in bfloat16, whatever the weights are")
     checkpointing: bool = Field(
         default=False, description="compute activations twice (Llama, Qwen2, Qwen3): less memory, same result"
