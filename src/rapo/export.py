@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rapo.config import RunConfig, load_config
 from rapo.errors import RunError
 from rapo.models.policy import Policy
 from rapo.optimize import checkpoint
 from rapo.stages import silence
 
 
-def run_export(source: str, out: Path) -> str:
+def run_export(source: str, out: Path, *, trust_remote_code: bool = False) -> str:
     """Write the model at ``source`` to the new folder ``out``, whole or not at all; returns the folder it came from.
 
     Args:
         source: a run folder, model folder, adapter folder or hub id.
         out: afterwards an ordinary Hugging Face folder in the number format of the (base) model, adapters merged.
+        trust_remote_code: let the model's folder run its own Python code, whatever a config beside it says.
 
     Raises:
         RunError: ``out`` exists or cannot be written, or the run holds no model.
@@ -25,9 +25,8 @@ def run_export(source: str, out: Path) -> str:
     if out.exists():
         raise RunError(f"{out} exists already", fix="give a new folder")
     silence()
-    config = Path(source) / "config.yaml"
-    run, found = load_config(config) if config.is_file() else RunConfig(), model_source(source)
-    policy = Policy.load(found, dtype="auto", trust_remote_code=run.policy.trust_remote_code)
+    found = model_source(source)
+    policy = Policy.load(found, dtype="auto", trust_remote_code=trust_remote_code)
     policy.merge()
     checkpoint.write_whole(out, policy.save)
     return found

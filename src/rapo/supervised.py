@@ -15,7 +15,7 @@ from rapo.errors import ConfigError, DataError, GateError, ModelError
 from rapo.hindsight.revision import teacher_messages
 from rapo.models import adapters
 from rapo.models.decoder import checkpoint_activations
-from rapo.models.policy import DTYPES, Policy
+from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.models.scratch import new_policy
 from rapo.models.speaker import context
@@ -52,9 +52,11 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
     """Make the start policy: load it or make one from scratch, then fine-tune it on the replies of its dialogues.
 
     Raises:
+        ConfigError: the weights would not be trained well as the config has it.
         DataError: there is nothing to learn from, or a dialogue is longer than the model's context.
     """
     c = config.sft
+    demand_float32(config)
     if config.policy.path and c.optimizer == "muon":
         raise ConfigError(
             "Muon at this learning rate is for models made from scratch",
@@ -83,6 +85,21 @@ def supervise(config: RunConfig, on_step: Callable[[SftStep], None] = lambda ste
     return SftResult(policy, len(used), sum(len(example.ids) for example in used), loss, skipped)
 
 
+def demand_float32(config: RunConfig) -> None:
+    """Raise ConfigError where weights that are trained would be bfloat16.
+
+    It tells numbers apart to 8 bits, so that a step of 1e-6 on a weight of 0.02 is rounded away, and the moving average
+    of the teacher stands still. The factors of an adapter are float32 whatever their base is.
+    """
+    if config.run.dtype == "bfloat16" and config.lora.rank is None:
+        raise ConfigError(
+            "weights in bfloat16 cannot be trained: small steps are rounded away",
+            got="run.dtype=bfloat16",
+            expected="run.dtype=float32, or lora.rank",
+            fix="run.autocast=true multiplies in bfloat16 all the same",
+        )
+
+
 def load_policy(config: RunConfig, path: str | None = None) -> Policy:
     """The policy at ``path`` (None: ``policy.path``), on the run's device and in its number formats."""
     policy = Policy.load(
@@ -106,8 +123,10 @@ def start_policy(config: RunConfig, path: str | None = None) -> Policy:
     """The policy at ``path`` (None: ``policy.path``) as training begins with it: with an adapter if ``lora`` asks so.
 
     Raises:
+        ConfigError: its weights could not be trained.
         ModelError: the policy has an adapter already, and another than the config asks for.
     """
+    demand_float32(config)
     policy = load_policy(config, path)
     adapt(policy, config)
     return policy
@@ -234,7 +253,7 @@ def _from_scratch(
         max_context=p.max_context,
         seed=config.run.seed,
     )
-    torch.nn.Module.to(policy.model, device=config.run.device, dtype=DTYPES[config.run.dtype])
+    torch.nn.Module.to(policy.model, device=config.run.device)
     return _computing(policy, config)
 
 

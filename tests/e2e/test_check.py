@@ -140,11 +140,17 @@ def test_a_model_in_this_process_is_loaded_as_the_run_will_have_it(check, start,
     monkeypatch.setattr(Policy, "load", lambda path, **kw: loaded.append(kw["dtype"]) or load(path, **kw))
     local._load.cache_clear()
     here = ["judge.model=here", f"models.here.path={start}", "models.here.max_tokens=40"]
-    result = check(*here, "run.dtype=bfloat16")
+    result = check(*here, "run.dtype=bfloat16", "lora.rank=2")
     # The policy, and the judge once.
     assert loaded == ["bfloat16"] * 2, result.out
     assert result.code == 1, result.out
     assert re.search(r"fail  here +prompts of about \d+ tokens beside answers of 40 do not fit", result.out), result.out
+
+
+def test_weights_that_cannot_be_trained_are_told(check):
+    result = check("run.dtype=bfloat16")
+    assert result.code == 1, result
+    assert re.search(r"fail  policy +weights in bfloat16 cannot be trained", result.out), result.out
 
 
 def answers_after(seconds: float, server: FaultServer, purpose: str) -> Callable[[int, dict[str, Any]], None]:

@@ -53,6 +53,22 @@ def test_a_config_error_is_one_line_and_leaves_nothing_behind(tmp_path, case):
     assert not run.exists()
 
 
+@pytest.mark.parametrize("command", ["sft", "train"])
+@pytest.mark.parametrize("path", ["", "hub/model"])
+def test_weights_that_bfloat16_would_round_the_steps_away_of_are_not_trained(command, path, tmp_path):
+    run, given = tmp_path / "run", [f"policy.path={path}", "sft.optimizer=adamw"] if path else []
+    line = one_line(run_rapo(command, DEMO, f"run.dir={run}", *TINY, *given, "run.dtype=bfloat16"))
+    assert "weights in bfloat16 cannot be trained" in line and "lora.rank; run.autocast=true" in line
+    assert not (run / "config.yaml").exists()
+
+
+def test_fine_tuning_that_comes_apart_writes_no_model(tmp_path):
+    run = tmp_path / "run"
+    line = one_line(run_rapo("sft", DEMO, f"run.dir={run}", *TINY, "sft.optimizer=adamw", "sft.adam_lr=1e30"))
+    assert "of fine-tuning is not finite at step 2 of " in line and "lower sft.adam_lr" in line
+    assert not (run / "sft").exists()
+
+
 def test_a_recipe_that_is_not_there(tmp_path):
     assert f"config file {tmp_path}/no.yaml cannot be read" in one_line(run_rapo("train", tmp_path / "no.yaml"))
 

@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from rapo.errors import RunError
 from rapo.models.policy import Policy
 from rapo.models.scratch import CHATML, new_policy
 from rapo.optimize.optimizer import Optimizer
@@ -150,3 +151,20 @@ def test_training_learns_the_replies(policy: Policy) -> None:
     assert [(each.step, each.steps, each.tokens) for each in told] == [(i, 30, length) for i in range(1, 31)]
     assert told[0].loss == pytest.approx(before, rel=1e-5)
     assert mean_loss(policy, examples, batch_tokens=100) < 0.5 * before
+
+
+# The first step's loss is finite whatever its rate is: only what follows shows it, be it another step or not.
+@pytest.mark.parametrize(("batches", "when"), [(1, "the last step"), (3, "step 2 of 3")])
+def test_a_loss_that_is_no_number_ends_the_training(policy: Policy, batches: int, when: str) -> None:
+    steps, optimizer, batch = list[SftStep](), Optimizer(policy, lr=1e38), dialogue_examples(policy, TALK)
+    with pytest.raises(RunError, match=f"not finite at {when}, .*got (nan|inf); lower sft.adam_lr"):
+        train_sft(policy, optimizer, [batch] * batches, warmup=0, grad_clip=1.0, on_step=steps.append)
+    assert len(steps) == 1
+
+
+def test_a_gradient_that_is_no_number_leaves_the_weights_alone(policy: Policy) -> None:
+    before = [weight.clone() for weight in policy.model.parameters()]
+    policy.model.get_output_embeddings().weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(RunError, match="the gradient of fine-tuning is not finite at step 1 of 1"):
+        train_sft(policy, Optimizer(policy, lr=0.01), [dialogue_examples(policy, TALK)], warmup=0, grad_clip=1.0)
+    assert all(torch.equal(*pair) for pair in zip(before, policy.model.parameters(), strict=True))

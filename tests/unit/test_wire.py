@@ -82,7 +82,8 @@ def test_what_does_not_call_itself_json_is_no_answer():
 
 @pytest.mark.parametrize(
     ("status", "verdict"),
-    [(s, Verdict.RETRY) for s in (408, 409, 425, 429, 500, 502, 503, 504, 529)]
+    [(s, Verdict.RETRY) for s in (408, 409, 425, 500, 502, 503, 504, 529)]
+    + [(429, Verdict.WAIT)]
     + [(s, Verdict.REFUSED) for s in (400, 403, 413, 422)]
     + [(s, Verdict.HOPELESS) for s in (301, 307, 401, 402, 404, 405)],
 )
@@ -90,6 +91,11 @@ def test_a_status_says_what_can_be_done_and_costs_nothing(status, verdict):
     reply = read(status, {"location": "http://elsewhere"}, b'{"error": {"message": "why"}}', SPEC, 50)
     assert (reply.verdict, reply.status, reply.tokens) == (verdict, status, (0, 0))
     assert "elsewhere" in reply.detail if status < 400 else reply.detail == f"{status} why"
+
+
+def test_an_endpoint_that_is_overloaded_and_says_until_when_wants_to_be_waited_for():
+    reply = read(503, {"retry-after": "7"}, b"", SPEC, 50)
+    assert (reply.verdict, reply.after) == (Verdict.WAIT, "7")
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,10 @@ class Hurried:
 
 def said_simply(name: str, error: EndpointError) -> EndpointError:
     """The error with a way out for a run that has not begun: there is nothing to resume."""
-    if error.fix and "rapo resume" in error.fix:
+    way, _, resume = (error.fix or "").partition("; go on with: rapo resume")
+    if resume:
+        return EndpointError(error.what, got=error.got, fix=way)
+    if "rapo resume" in way:
         return EndpointError(error.what, got=error.got, fix=f"start it, or mend models.{name}.url")
     return error
 

@@ -14,8 +14,6 @@ from rapo.config import RunConfig
 from rapo.errors import ModelError, RunError
 from rapo.records import refuse_used
 
-BYTES = {"float32": 4, "bfloat16": 2}
-
 
 def check_machine(config: RunConfig) -> Iterator[Finding]:
     """Every finding that needs no other machine and no data."""
@@ -80,7 +78,7 @@ def _disk(config: RunConfig) -> Iterator[Finding]:
 def _disk_needed(config: RunConfig) -> int:
     """Bytes of the checkpoints kept at once: the newest, the best and one being written."""
     p, rank = config.policy, config.lora.rank
-    scratch = (p.vocab_size * p.hidden + p.layers * 12 * p.hidden**2) * BYTES[config.run.dtype]
+    scratch = (p.vocab_size * p.hidden + p.layers * 12 * p.hidden**2) * 4
     # Weights, two moments of AdamW, and the teacher where it has weights of its own.
     copies = 3 + (config.teacher.kind == "ema")
     trained = 0
@@ -100,6 +98,9 @@ def _device(config: RunConfig) -> Iterator[Finding]:
 
 
 def _policy(config: RunConfig) -> Iterator[Finding]:
+    from rapo.supervised import adapt, demand_float32
+
+    demand_float32(config)
     p = config.policy
     if p.path is None:
         yield Finding("policy", "ok", f"made from scratch: {p.layers} layers of {p.hidden}, {p.vocab_size} tokens")
@@ -108,7 +109,6 @@ def _policy(config: RunConfig) -> Iterator[Finding]:
         yield Finding("policy", "warn", why.found, why.fix)
         return
     from rapo.models.policy import Policy
-    from rapo.supervised import adapt
 
     # By its folder: a hub id would be asked of the hub, downloaded or not.
     source = weights.folder(p.path) or p.path

@@ -123,10 +123,13 @@ def calibrate(
 def _evaluation(
     models: list[str], config: Path | None, overrides: list[str] | None, quiet: bool, doing: str = "evaluating"
 ) -> tuple[RunConfig, Terminal]:
+    from rapo.config.trust import load_found
     from rapo.recipes import recipe_path
 
-    own = Path(models[0]) / "config.yaml"
-    settings = read_config(config or (own if own.is_file() else recipe_path("demo")), overrides)
-    terminal = open_terminal(quiet)
+    own, terminal = Path(models[0]) / "config.yaml", open_terminal(quiet)
+    if config is None and own.is_file():
+        settings = load_found(own, overrides or [])
+    else:
+        settings = read_config(config or recipe_path("demo"), overrides)
     terminal.say(f"{doing} {', '.join(models)}; loading torch takes a few seconds")
     return settings, terminal

@@ -87,6 +87,9 @@ def resume(
 def export(
     model: Annotated[str, typer.Argument(help="run folder, adapter or model folder, hub id", show_default=False)],
     out: Annotated[Path, typer.Argument(help="new folder that receives the model", show_default=False)],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="let the model's folder run its own Python code")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write an ordinary Hugging Face model folder: of a run its newest checkpoint; an adapter is merged into its base.
@@ -95,7 +98,7 @@ def export(
     """
     from rapo.export import run_export
 
-    found = run_export(model, out)
+    found = run_export(model, out, trust_remote_code=trust_remote_code)
     open_terminal(quiet).say(f"{out} holds the model of {found}, an ordinary Hugging Face folder")
 
 

@@ -50,7 +50,9 @@ class Run(Section):
     seed: Seed = Field(default=0, description="decides every random choice of the run")
     threads: Count = Field(default=2, description="CPU threads of torch")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the policy computes")
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="number format of the weights")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="number format of the weights; trained ones have to be float32"
+    )
     autocast: bool = Field(default=False, description="multiply matrices in bfloat16, whatever the weights are")
     checkpointing: bool = Field(
         default=False, description="compute activations twice (Llama, Qwen2, Qwen3): less memory, same result"
@@ -132,7 +134,7 @@ class ModelSpec(Section):
     max_tokens: Count = Field(default=1024, description="longest answer, in tokens")
     concurrency: Count = Field(default=16, description="most calls under way at once; in this process: the batch")
     timeout: Positive = Field(default=120.0, description="seconds one attempt may take, everything included")
-    attempts: Count = Field(default=6, description="most attempts per call")
+    attempts: Count = Field(default=6, description="most attempts per call that may fail; being asked to wait is none")
     json_schema: Literal["auto", "on", "off"] = Field(default="auto", description="ask for JSON by schema; auto: try")
     price_in: Weight = Field(default=0.0, description="price of a million prompt tokens")
     price_out: Weight = Field(default=0.0, description="price of a million answer tokens")
@@ -162,7 +164,7 @@ class Calls(Section):
     max_cost: Positive | None = Field(default=None, description="budget: stop before a higher cost than this")
     retries: Weight = Field(default=1.0, description="retries per call over the whole run, beyond the first 100")
     breaker: Count = Field(default=20, description="failures in a row after which an endpoint gets a rest")
-    patience: Positive = Field(default=300.0, description="seconds an endpoint may fail before the run stops")
+    patience: Positive = Field(default=300.0, description="seconds an endpoint may fail or say wait before a stop")
     max_missing: Share = Field(default=0.5, description="share of a step's answers that may be missing before it stops")
 
 

@@ -1,9 +1,10 @@
 """A language model behind an OpenAI-compatible endpoint, asked as if money and nights depended on it.
 
 Every attempt has one deadline for everything, whatever the server drips; it is in the ledger before it is sent, and its
-answer is in the journal before anybody sees it. Failed attempts are repeated within limits per call and per run. After
-many failures in a row the endpoint gets rests, and a harmless question tells whether it is down, which ends the run, or
-whether the calls are to blame, which end without an answer.
+answer is in the journal before anybody sees it. Failed attempts are repeated within limits per call and per run. An
+endpoint that is asked too fast is asked more slowly, at no call's expense. After many failures in a row it gets rests,
+and a harmless question tells whether it is down, which ends the run, or whether the calls are to blame, which end
+without an answer.
 """
 
 from __future__ import annotations
@@ -146,14 +147,20 @@ class _Call:
         server.tell("refused", f"refuses a request, which stays without an answer: {reply.detail}")
 
     async def _guarded(self, request: ChatRequest, *, schema: bool) -> Reply:
-        """One attempt once the endpoint is up, which only the question that no call can spoil tells."""
-        while await self.server.breaker.enter(self.account.journal.stop.check):
-            await self._heard(_PROBE, schema=False, probe=True)
-        return await self._heard(request, schema=schema, probe=False)
+        """One attempt that did not come too fast, once the endpoint is up: a question that no call can spoil tells."""
+        server, check = self.server, self.account.journal.stop.check
+        while True:
+            async with server.pace.turn(check):
+                while await server.breaker.enter(check):
+                    await self._heard(_PROBE, schema=False, probe=True)
+                reply = await self._heard(request, schema=schema, probe=False)
+            if reply.verdict is not Verdict.WAIT:
+                return reply
+            server.tell("pace", f"is asked more slowly, as it wants: {reply.detail}")
 
     async def _heard(self, request: ChatRequest, *, schema: bool, probe: bool) -> Reply:
-        """One attempt; the breaker hears how it ended."""
-        server = self.server
+        """One attempt; breaker and pace hear how it ended."""
+        server, began = self.server, self.server.timing.now()
         try:
             reply = await self._attempt(request, schema)
             if reply.verdict is Verdict.HOPELESS:
@@ -161,11 +168,17 @@ class _Call:
         except BaseException:
             server.breaker.leave(probe)
             raise
-        if reply.verdict is not Verdict.RETRY:
+        rest, absent = retry_after(reply.after, server.timing), reply.outcome == "unreachable"
+        if reply.verdict in (Verdict.ANSWERED, Verdict.REFUSED):
             server.breaker.succeed(probe)
+            server.pace.speed_up()
             server.accepts = server.accepts or reply.verdict is Verdict.ANSWERED
             return reply
-        rest, absent = retry_after(reply.after, server.timing), reply.outcome == "unreachable"
+        # An endpoint that is down and says "too fast" to the only question it is asked stays down.
+        if reply.verdict is Verdict.WAIT and not probe:
+            if (seconds := server.pace.slow_down(began, rest)) is not None:
+                raise server.limiting(seconds, reply)
+            return reply
         if (seconds := server.breaker.fail(probe, rest, absent=absent)) is not None:
             raise server.down(seconds, reply)
         return reply

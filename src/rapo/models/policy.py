@@ -210,7 +210,8 @@ class Policy:
         if not has_tokenizer(adapter):
             return self
         try:
-            return Policy(self.model, AutoTokenizer.from_pretrained(str(adapter), local_files_only=True))
+            shared = {"local_files_only": True, "trust_remote_code": False}
+            return Policy(self.model, AutoTokenizer.from_pretrained(str(adapter), **shared))
         except (OSError, ValueError, KeyError) as error:
             raise unloadable(str(adapter), True, error) from error
 

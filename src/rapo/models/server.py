@@ -15,6 +15,7 @@ import httpx2
 from rapo.config.sections import Calls, ModelSpec
 from rapo.errors import EndpointError
 from rapo.models.background import Background
+from rapo.models.pace import Pace
 from rapo.models.retry import Breaker, Timing
 from rapo.models.wire import Reply
 
@@ -60,6 +61,7 @@ class Server:
         self._tls = ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._slots, self._lines = asyncio.Semaphore(spec.concurrency), list[httpx2.AsyncClient]()
         self.breaker = Breaker(calls.breaker, calls.patience, self.timing)
+        self.pace = Pace(spec.concurrency, calls.patience, self.timing)
         self.accepts, self.refusals, self.schemas = False, 0, spec.json_schema != "off"
         self._label, self._notice, self._noticed = label, notice, set[str]()
         self._url = _usable(spec.url or "", label)
@@ -145,6 +147,12 @@ class Server:
         """The error for an endpoint that has failed for too long."""
         fix = "start it again and go on with: rapo resume RUN"
         return EndpointError(f"{self._where()} has failed for {seconds:.0f} s", got=reply.detail, fix=fix)
+
+    def limiting(self, seconds: float, reply: Reply) -> EndpointError:
+        """The error for an endpoint that has been asked too fast for too long, or whose quota is used up."""
+        fix = "wait until it allows calls again, or raise calls.patience; go on with: rapo resume RUN"
+        what = f"{self._where()} has let no call through for {seconds:.0f} s"
+        return EndpointError(what, got=reply.detail, fix=fix)
 
     def _where(self) -> str:
         host = self._url.netloc.rpartition("@")[2]

@@ -73,7 +73,8 @@ def unloadable(source: str, local: bool, error: Exception) -> ModelError:
     """Why transformers could not load a model, a folder's or (not ``local``) the hub's."""
     if "trust_remote_code" in str(error):
         return ModelError(
-            f"{source} needs its own Python code", fix="read that code, then set trust_remote_code if you accept it"
+            f"{source} needs its own Python code",
+            fix="read it; if you trust it: policy.trust_remote_code=true, or rapo export --trust-remote-code",
         )
     if local:
         return ModelError(f"the model folder {source} cannot be loaded", got=first_line(error))

@@ -22,10 +22,11 @@ _DATED = re.compile(r"[-@:](latest|main|\d{4}-\d{2}-\d{2}|\d{4,8})|@[\w.-]+")
 
 
 class Verdict(Enum):
-    """What a reply means for the call: done, try again, not this request, or not this endpoint."""
+    """What a reply means for the call: done, try again, not so fast, not this request, or not this endpoint."""
 
     ANSWERED = "answered"
     RETRY = "retry"
+    WAIT = "wait"
     REFUSED = "refused"
     HOPELESS = "hopeless"
 
@@ -107,8 +108,10 @@ def _unanswered(status: int, headers: Mapping[str, str], content: bytes) -> Repl
         return Reply(Verdict.REFUSED, "refused", detail, status, tokens=(0, 0))
     if 400 <= status < 500 and status not in _BUSY:
         return Reply(Verdict.HOPELESS, "refused", detail, status, tokens=(0, 0))
-    outcome = "busy" if status in _BUSY else "error"
-    return Reply(Verdict.RETRY, outcome, detail, status, tokens=(0, 0), after=headers.get("retry-after"))
+    after = headers.get("retry-after")
+    too_fast = status == 429 or (status == 503 and after is not None)
+    verdict, outcome = Verdict.WAIT if too_fast else Verdict.RETRY, "busy" if status in _BUSY else "error"
+    return Reply(verdict, outcome, detail, status, tokens=(0, 0), after=after)
 
 
 def _broken(detail: str, tokens: tuple[int, int] | None = None) -> Reply:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
+from rapo.errors import RunError
 from rapo.models.decoder import decode, obstacle
 from rapo.models.policy import Policy
 from rapo.optimize.optimizer import Optimizer
@@ -43,15 +44,34 @@ def train_sft(
     grad_clip: float,
     on_step: Callable[[SftStep], None] = lambda step: None,
 ) -> None:
-    """Train on the batches in order; the rate rises over ``warmup`` of the steps and then falls linearly to a tenth."""
+    """Train on the batches in order; the rate rises over ``warmup`` of the steps and then falls linearly to a tenth.
+
+    Raises:
+        RunError: the loss or its gradient is not finite, at a step or after the last one.
+    """
     # No dropout: all randomness of a run is keyed by its seed.
     policy.model.eval()
     for step, batch in enumerate(batches):
         loss, count = batch_loss(policy, batch)
         (loss / count).backward()
-        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), grad_clip)
+        _demand_finite(f"step {step + 1} of {len(batches)}", loss=loss, gradient=norm)
         optimizer.step(scale=schedule(step, len(batches), warmup))
         on_step(SftStep(step + 1, len(batches), loss.item() / count, sum(len(example.ids) for example in batch)))
+    if batches:
+        # What the last step made of the weights shows in no loss before it.
+        with torch.no_grad():
+            _demand_finite("the last step", loss=batch_loss(policy, batches[-1])[0])
+
+
+def _demand_finite(when: str, **numbers: Tensor) -> None:
+    for name, number in numbers.items():
+        if not torch.isfinite(number):
+            raise RunError(
+                f"the {name} of fine-tuning is not finite at {when}, so no model is made",
+                got=f"{number.item()}",
+                fix="lower sft.adam_lr (and sft.lr with sft.optimizer=muon), and start again",
+            )
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
