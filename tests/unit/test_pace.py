@@ -95,6 +95,24 @@ def test_turns_at_once_are_halved_and_come_back_one_by_one():
     asyncio.run(scenario())
 
 
+def test_of_those_who_were_refused_as_many_keep_their_turns_as_fit():
+    async def scenario():
+        clock = Clock()
+        pace, kept = Pace(8, 300, clock.timing), []
+
+        async def refused():
+            async with pace.turn(nothing):
+                await asyncio.sleep(0)  # all have begun
+                pace.slow_down(0.0, 3.0)
+                kept.append((await pace.keeps(nothing), clock.seconds >= 3.0))
+
+        await asyncio.gather(*[refused() for _ in range(8)])
+        # Eight are halved once: four give their turns back at once, and four try again after the rest.
+        assert sorted(kept) == [(False, False)] * 4 + [(True, True)] * 4
+
+    asyncio.run(scenario())
+
+
 def test_its_patience_is_counted_from_the_last_answer():
     clock = Clock()
     pace = Pace(8, 10, clock.timing)

@@ -147,16 +147,21 @@ class _Call:
         server.tell("refused", f"refuses a request, which stays without an answer: {reply.detail}")
 
     async def _guarded(self, request: ChatRequest, *, schema: bool) -> Reply:
-        """One attempt that did not come too fast, once the endpoint is up: a question that no call can spoil tells."""
+        """One attempt that did not come too fast."""
         server, check = self.server, self.account.journal.stop.check
         while True:
             async with server.pace.turn(check):
-                while await server.breaker.enter(check):
-                    await self._heard(_PROBE, schema=False, probe=True)
-                reply = await self._heard(request, schema=schema, probe=False)
+                reply = await self._once_up(request, schema)
+                while reply.verdict is Verdict.WAIT and await server.pace.keeps(check):
+                    reply = await self._once_up(request, schema)
             if reply.verdict is not Verdict.WAIT:
                 return reply
-            server.tell("pace", f"is asked more slowly, as it wants: {reply.detail}")
+
+    async def _once_up(self, request: ChatRequest, schema: bool) -> Reply:
+        """One attempt once the endpoint is up, which only the question that no call can spoil tells."""
+        while await self.server.breaker.enter(self.account.journal.stop.check):
+            await self._heard(_PROBE, schema=False, probe=True)
+        return await self._heard(request, schema=schema, probe=False)
 
     async def _heard(self, request: ChatRequest, *, schema: bool, probe: bool) -> Reply:
         """One attempt; breaker and pace hear how it ended."""
@@ -178,6 +183,7 @@ class _Call:
         if reply.verdict is Verdict.WAIT and not probe:
             if (seconds := server.pace.slow_down(began, rest)) is not None:
                 raise server.limiting(seconds, reply)
+            server.tell("pace", f"is asked more slowly, as it wants: {reply.detail}")
             return reply
         if (seconds := server.breaker.fail(probe, rest, absent=absent)) is not None:
             raise server.down(seconds, reply)

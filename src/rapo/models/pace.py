@@ -33,19 +33,29 @@ class Pace:
     async def turn(self, check: Callable[[], None]) -> AsyncIterator[None]:
         """A turn, first come, first served; ``check`` may end the wait for it."""
         async with self._gate:
-            while (left := self._until - self._timing.now()) > 0 or self._under_way >= int(self._at_once):
-                if left > 0:
-                    await self._timing.rest(left, check)
-                else:
-                    self._freed.clear()
-                    await self._freed.wait()
-                check()
+            await self._rest(check)
+            while self._under_way >= int(self._at_once):
+                self._freed.clear()
+                await self._freed.wait()
+                await self._rest(check)
             self._under_way += 1
         try:
             yield
         finally:
             self._under_way -= 1
             self._freed.set()
+
+    async def keeps(self, check: Callable[[], None]) -> bool:
+        """Whether who has a turn may keep it and try again, once the endpoint wants it; else others are enough."""
+        if self._under_way > int(self._at_once):
+            return False
+        await self._rest(check)
+        return True
+
+    async def _rest(self, check: Callable[[], None]) -> None:
+        while (left := self._until - self._timing.now()) > 0:
+            await self._timing.rest(left, check)
+        check()
 
     def slow_down(self, began: float, asked_for: float) -> float | None:
         """An attempt begun at ``began`` came too fast; the endpoint asks for a rest of ``asked_for`` seconds, or 0.
