@@ -151,11 +151,11 @@ def verdict(results: Sequence[Result], terminal: Terminal) -> None:
         )
         gain = compare(trained, start, seed=0, samples=SAMPLES).difference
         if gain.low > 0:
-            terminal.report(f"{users}: the trained policy lies clearly above its start, by {gain:+.2f}.", "green")
+            terminal.report(f"{users}: training clearly helped, {gain:+.2f} against the start.", "green")
         elif gain.high < 0:
-            terminal.report(f"{users}: the trained policy lies clearly BELOW its start, by {gain:+.2f}.", "red")
+            terminal.report(f"{users}: training clearly HURT, {gain:+.2f} against the start.", "red")
         else:
-            terminal.report(f"{users}: {gain:+.2f} against its start; this run shows no difference.", "yellow")
+            terminal.report(f"{users}: no difference is shown, {gain:+.2f} against the start.", "yellow")
     for speaker in ("start", "trained"):
         exploits(results, speaker, f"the {speaker} policy", terminal)
 

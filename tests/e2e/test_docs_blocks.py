@@ -121,6 +121,10 @@ def test_the_commands_of_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         match words:
             case ["cp", name, "."]:
                 shutil.copy(name, tmp_path)
+            case ["rapo", "eval", *rest]:
+                small = (word for change in EVAL for word in ("--set", change))
+                result = run_rapo("eval", *rest, *small)
+                assert result.code == 0, (words, result)
             case ["rapo", command, recipe, *changes]:
                 result = run_rapo(command, recipe, *SMALL, *changes)
                 assert result.code == 0, (words, result)

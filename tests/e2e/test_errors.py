@@ -135,14 +135,15 @@ def test_replay_needs_rated_conversations(tmp_path, count):
     assert not (tmp_path / "run" / "sft").exists(), "found out only after the model was made"
 
 
-def test_dialogues_that_are_all_set_aside_say_so(tmp_path):
+def test_dialogues_that_are_all_set_aside_say_so(tmp_path, monkeypatch):
     about = (f"case {i}" for i in range(100))
     aside = next(each for each in about if set_aside(scenario_from_row({"situation": each}, "x", "x")))
     rows = [{"messages": TALK, "situation": aside}, {"messages": TALK[:2], "situation": aside.upper()}]
-    logs = write(tmp_path / "logs.jsonl", "\n".join(map(json.dumps, rows)))
-    line = one_line(run_rapo("sft", DEMO, f"run.dir={tmp_path / 'run'}", *TINY, f"sft.files=[{logs}]"))
+    write(tmp_path / "logs.jsonl", "\n".join(map(json.dumps, rows)))
+    monkeypatch.chdir(tmp_path)
+    line = one_line(run_rapo("sft", DEMO, "run.dir=run", *TINY, "sft.files=[logs.jsonl]"))
     assert line == (
-        f"rapo: there is nothing to learn from; got {logs}: 2 dialogues, all set aside for evaluation; "
+        "rapo: there is nothing to learn from; got logs.jsonl: 2 dialogues, all set aside for evaluation; "
         "expected dialogues that differ in situation or first message"
     )
 

@@ -40,10 +40,10 @@ def test_pairs_are_items_not_places():
     ("gains", "said"),
     [
         # Talks are far apart and gains are not: pair by pair they can be told, by intervals of the policies not.
-        ((1.0, 1.0, 1.0), "all: the trained policy lies clearly above its start, by +1.00 [+1.00, +1.00]."),
-        ((-1.0, -1.0, -1.0), "all: the trained policy lies clearly BELOW its start, by -1.00 [-1.00, -1.00]."),
+        ((1.0, 1.0, 1.0), "all: training clearly helped, +1.00 [+1.00, +1.00] against the start."),
+        ((-1.0, -1.0, -1.0), "all: training clearly HURT, -1.00 [-1.00, -1.00] against the start."),
         # Three pairs, of which one is negative: a resample may hold it alone.
-        ((2.0, 2.0, -1.0), "all: +1.00 [-1.00, +2.00] against its start; this run shows no difference."),
+        ((2.0, 2.0, -1.0), "all: no difference is shown, +1.00 [-1.00, +2.00] against the start."),
     ],
 )
 def test_the_end_of_a_run_says_what_training_changed(gains, said, capsys):

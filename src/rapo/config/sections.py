@@ -203,7 +203,7 @@ class Select(Section):
         default="setback",
         description="first the turns that set the user back most, those that moved it most, up or down, or random ones",
     )
-    share: OpenShare = Field(default=0.5, description="share of the step's turns that is kept, most pivotal first")
+    share: OpenShare = Field(default=0.5, description="share of the step's turns that is kept")
     per_dialogue: Count = Field(default=2, description="most turns kept of one dialogue")
     floor: Weight = Field(default=0.0, description="least absolute change of the user's state that is kept")
 
