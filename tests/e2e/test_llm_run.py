@@ -186,14 +186,15 @@ def test_a_fault_that_stays_stops_the_run_and_resume_ends_as_if_it_had_not_been(
 
 
 def test_a_budget_stops_before_it_is_exceeded_and_a_larger_one_goes_on(server, settings, whole, tmp_path):
-    run = tmp_path / "run"
+    run, server.count = tmp_path / "run", 0
     message = one_line(run_rapo("train", DEMO, f"run.dir={run}", *settings("calls.max_calls=60")))
     assert "calls.max_calls" in message
     assert server.count <= 60
     again = run_rapo("resume", run, "calls.max_calls=100000")
     assert again.code == 0, again
     assert everything(run) == everything(whole)
-    assert attempts(run / "journal.sqlite") == server.count
+    # An attempt that a busy machine gave up before the server had read it is one that the server does not know.
+    assert 60 < server.count <= attempts(run / "journal.sqlite")
 
 
 def test_an_interrupted_run_waits_for_no_answer_and_goes_on(server, settings, whole, tmp_path):
