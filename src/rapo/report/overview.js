@@ -143,7 +143,7 @@ function outcomePlots(report, number) {
         ink: row.kind !== "policy" ? "grey" : row.moment === "before" ? "orange" : "blue",
         gap: row === scripted[0] ? 12 : 0,
       }));
-      const title = `Before and after: ${report.occasion(group)} users`,
+      const title = `Before and after: ${report.occasion(group)}`,
         xName = `${words(group.main)} (${group.suite}), mean and 95 % interval`;
       const plot = forestPlot({label: title, rows, width, xName, tell: (value) => scored(group.main, value)});
       return el(
