@@ -232,11 +232,11 @@ def _variety(world: World) -> str:
 
 def _compute(world: World) -> str:
     def row(arm: str) -> list[str]:
-        seconds, processor, used = (world.total(arm, n).mean for n in ("seconds", "processor_seconds", "used"))
+        processor, used = (world.total(arm, name).mean for name in ("processor_seconds", "used"))
         early = interval(world.at_time_of(arm, RIVAL)) if world.seeds(arm, RIVAL) else ""
-        return [arm, f"{used:,.0f}", f"{seconds:.0f}", f"{processor:.0f}", f"{1000 * processor / used:.1f}", early]
+        return [arm, f"{used:,.0f}", f"{processor:.0f}", f"{1000 * processor / used:.1f}", early]
 
-    head = ("arm", "calls", "seconds", "processor seconds", "per 1,000 calls", f"score in {RIVAL}'s processor seconds")
+    head = ("arm", "calls", "processor seconds", "per 1,000 calls", f"score in {RIVAL}'s processor seconds")
     return _arms(world, head, [arm for arm in MAIN if arm != START], row)
 
 
