@@ -22,7 +22,7 @@ PARTS = {  # what RAPO has that an arm has not
     "a quarter of the corrections verified, not all": "RAPO, all verified",
 }
 BEST = f"{RIVAL}, best settings found"
-SUMMARY = (START, RIVAL, BEST, "distillation, own tokens", "distillation, corrections", OURS)  # of the README
+SUMMARY = (START, RIVAL, BEST, "GRPO and replay", "distillation, own tokens", "distillation, corrections", OURS)
 EMPTY = "No runs yet."
 BLOCK = re.compile(r"(<!-- study: ([\w-]+) -->\n).*?(<!-- /study -->)", re.DOTALL)
 
