@@ -18,7 +18,7 @@ from rapo.models.policy import Policy
 from rapo.models.sampler import SampleRequest, sample
 from rapo.models.scratch import new_policy
 from rapo.optimize import update as room
-from rapo.optimize.chunks import CHUNK_BYTES
+from rapo.optimize.chunks import CHUNK_TOKENS
 from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.packing import PackedGroup, Segment, completion_logits, plain_logits, scored_ids
@@ -381,7 +381,7 @@ def test_replies_ranked_and_taught_at_once_teach_what_they_teach_one_after_the_o
     options = {"teacher": teacher, "reference": teacher}
     macro, ranked = gradient(policy, own(groups()), replace(numbers, micro=0), **options)
     micro, taught = gradient(policy, own(groups()), replace(numbers, macro=0, kl=0.0, micro=1.0), **options)
-    monkeypatch.setitem(CHUNK_BYTES, "cpu", 4 * 300 * chunk)
+    monkeypatch.setitem(CHUNK_TOKENS, "cpu", chunk)
     both, found = gradient(policy, own(groups()), replace(numbers, tokens_per_forward=tokens), **options)
     assert_same(both, macro + 0.7 * micro, 1e-6)
     apart = {**taught.metrics, **ranked.metrics, "micro_tokens": taught.metrics["micro_tokens"]}
@@ -408,7 +408,7 @@ def test_chunks_of_the_vocabulary_change_nothing(
 ) -> None:
     numbers, options = replace(NUMBERS, kl=0.1, top_k=top_k), {"teacher": teacher, "reference": teacher}
     want, one = gradient(policy, groups(), numbers, **options)
-    monkeypatch.setitem(CHUNK_BYTES, "cpu", 4 * 300 * 3)
+    monkeypatch.setitem(CHUNK_TOKENS, "cpu", 3)
     got, two = gradient(policy, groups(), numbers, **options)
     assert_same(got, want, 1e-6)
     assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
@@ -487,7 +487,7 @@ def test_every_term_against_the_plain_formula(policy: Policy, teacher: Policy) -
 
 
 def test_distance_to_the_start_by_hand(policy: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CHUNK_BYTES, "cpu", 4 * 300 * 3)
+    monkeypatch.setitem(CHUNK_TOKENS, "cpu", 3)
     total, tokens = 0.0, 0
     for group in groups()[:3]:
         for reply in group.ranked:

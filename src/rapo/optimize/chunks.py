@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rapo.models.policy import Policy
 from rapo.optimize.lessons import TaughtReply
 from rapo.optimize.losses import bucket
 from rapo.optimize.packing import Scores
 
-# Of one chunk's logits; the losses hold a few tensors of that size at a time. A GPU needs larger products.
-CHUNK_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
+# Losses hold a few tensors of a chunk's logits at a time. Fewer tokens, and reading the weights is most of a product; a
+# GPU needs more.
+CHUNK_TOKENS = {"cpu": 128, "cuda": 1024}
 
 
 class StudentLogits:
@@ -29,19 +29,18 @@ class StudentLogits:
     Args:
         states: [N, E] of the tokens, cut off from the decoder.
         project: states to logits.
-        policy: whose vocabulary it is.
 
     Attributes:
         gradient: [N, E] by the states of the chunks that losses have been taken back from.
     """
 
-    def __init__(self, states: Tensor, project: Callable[[Tensor], Tensor], policy: Policy) -> None:
-        self._states, self._project, self._policy = states, project, policy
+    def __init__(self, states: Tensor, project: Callable[[Tensor], Tensor]) -> None:
+        self._states, self._project = states, project
         self.gradient = torch.zeros_like(states)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Which tokens, and their logits [n, V]; take each loss of a chunk back to them before the next chunk."""
-        for chunk in chunks(len(self._states), self._policy):
+        for chunk in chunks(self._states):
             below = self._states[chunk].requires_grad_()
             projected = self._project(below)
             # A leaf: what one loss holds is gone before the next, and the projection is taken back once for all.
@@ -83,11 +82,10 @@ class TeacherLogps:
         return bucket(logps_nV, ids_nK), ids_nK
 
 
-def chunks(tokens: int, policy: Policy) -> Iterator[slice]:
-    """Tokens whose logits take at most ``CHUNK_BYTES`` in float32."""
-    vocabulary = policy.model.get_output_embeddings().weight.shape[0]
-    size = max(1, CHUNK_BYTES[policy.device.type] // (4 * vocabulary))
-    for start in range(0, tokens, size):
+def chunks(states: Tensor) -> Iterator[slice]:
+    """``CHUNK_TOKENS`` of the tokens [N, E] at a time."""
+    size = CHUNK_TOKENS[states.device.type]
+    for start in range(0, len(states), size):
         yield slice(start, start + size)
 
 

@@ -203,7 +203,7 @@ class Gradient:
             mine_N = kind_N == kind
             if mine_N.any():
                 some = [group.only(kind) for group in groups]
-                student = StudentLogits(found.states.detach()[mine_N], found.project, self._policy)
+                student = StudentLogits(found.states.detach()[mine_N], found.project)
                 gap_N[mine_N] = self._learn(some, student, ids_N[mine_N], divisors)
                 gradient[mine_N] = student.gradient
         found.states.backward(gradient)
@@ -295,7 +295,7 @@ def kl_to(start: Policy, policy: Policy, groups: Sequence[TrainingGroup]) -> flo
     for row in rows:
         ids_N = scored_ids([row]).to(policy.device)
         mine, theirs = _scores(policy, [row]), _scores(start, [row])
-        for chunk in chunks(len(ids_N), policy):
+        for chunk in chunks(mine.states):
             pair = [token_logps(each.project(each.states[chunk]), ids_N[chunk]) for each in (mine, theirs)]
             total += float(reference_kl(*pair, token_count=count)[0])
     return total
