@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -46,109 +45,83 @@ Line = Sequence[tuple[float, Interval]]
 
 
 def draw(worlds: Sequence[World], folder: Path) -> Iterator[Path]:
-    """Draw every plot that there are runs for, as PNG and SVG; the files."""
+    """Draw every plot that there are runs for, one of each world, as PNG and SVG; the files."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = {"learning": _learning, "final": _final, "teacher": _teacher, "sweeps": _sweeps}
-    for name, plot in plots.items():
-        shown = [world for world in worlds if name != "sweeps" or _swept([world])]
-        if not shown:
-            continue
-        with mpl.rc_context(STYLE):
-            figure = plot(shown)
-        yield from save(figure, folder, f"study-{name}", dpi=130)
+    for world in worlds:
+        for name, plot in plots.items():
+            if name == "sweeps" and not _swept(world):
+                continue
+            with mpl.rc_context(STYLE):
+                figure = plot(world)
+            yield from save(figure, folder, f"study-{name}-{world.name}", dpi=130)
 
 
-def _learning(worlds: Sequence[World]) -> Figure:
-    figure, grid = _grid(worlds, len(PANELS), 2.7)
-    for row, (name, arms) in zip(grid, PANELS.items(), strict=True):
-        for axes, world in zip(row, worlds, strict=True):
-            axes.set_title(f"{world.name}: {name}")
-            best = [world.best("GRPO", SWEEPS["rival"])] if "GRPO" in arms else []
-            lines = {arm: world.curve(arm) for arm in dict.fromkeys((*best, *arms)) if arm in world.runs}
-            _lines(axes, world, lines, f"{UNITS[world.name]}, familiar")
-            if "SFT" in world.runs:
-                _level(axes, world.score("SFT", HOME).mean, "start policy")
+def _learning(world: World) -> Figure:
+    figure = Figure(figsize=(4.6 * len(PANELS), 2.9), layout="constrained")
+    for axes, (name, arms) in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True):
+        axes.set_title(name)
+        best = [world.best("GRPO", SWEEPS["rival"])] if "GRPO" in arms else []
+        lines = {arm: world.curve(arm) for arm in dict.fromkeys((*best, *arms)) if arm in world.runs}
+        _lines(axes, world, lines)
+        if "SFT" in world.runs:
+            _level(axes, world.score("SFT", HOME).mean, "start policy")
+    figure.axes[0].set_ylabel(f"{UNITS[world.name]}, familiar")
     return figure
 
 
-def _teacher(worlds: Sequence[World]) -> Figure:
-    figure, grid = _grid(worlds, 2, 2.4)
-    for column, world in enumerate(worlds):
-        lift, variety = grid[0][column], grid[1][column]
-        lift.set_title(world.name)
-        if "RAPO" in world.runs:
-            lines = {
-                "critique": world.logged("RAPO", "teacher_lift"),
-                "sampling again": world.logged("RAPO", "lift_by_chance"),
-            }
-            colours = {"critique": COLOURS["RAPO"], "sampling again": GREY}
-            _lines(lift, world, lines, "better than the reply\n(share of echoes)", colours)
-            lift.set_ylim(0, 1)
-        arms = [arm for arm in ("GRPO", "GRPO and replay", "distillation, corrections", "RAPO") if arm in world.runs]
-        _lines(
-            variety,
-            world,
-            {arm: world.logged(arm, "distinct_2") for arm in arms},
-            "distinct-2 of the\ncandidates of a step",
-        )
-        variety.set_ylim(bottom=0)
+def _teacher(world: World) -> Figure:
+    figure = Figure(figsize=(9.2, 2.7), layout="constrained")
+    lift, variety = figure.subplots(1, 2)
+    if "RAPO" in world.runs:
+        lines = {"critique": "teacher_lift", "sampling again": "lift_by_chance"}
+        colours = {"critique": COLOURS["RAPO"], "sampling again": GREY}
+        _lines(lift, world, {name: world.logged("RAPO", key) for name, key in lines.items()}, colours)
+    lift.set(ylim=(0, 1), ylabel="better than the reply\n(share of echoes)")
+    arms = [arm for arm in ("GRPO", "GRPO and replay", "distillation, corrections", "RAPO") if arm in world.runs]
+    _lines(variety, world, {arm: world.logged(arm, "distinct_2") for arm in arms})
+    variety.set_ylabel("distinct-2 of the\ncandidates of a step")
+    variety.set_ylim(bottom=0)
     return figure
 
 
-def _final(worlds: Sequence[World]) -> Figure:
-    return _dots(worlds, MAIN, lambda world, arm, population: world.score(arm, population), UNITS, 1.0)
+def _final(world: World) -> Figure:
+    return _dots(world, list(MAIN), lambda arm, population: world.score(arm, population), UNITS[world.name])
 
 
-def _sweeps(worlds: Sequence[World]) -> Figure:
-    def less(world: World, arm: str, population: str) -> Interval:
+def _sweeps(world: World) -> Figure:
+    def less(arm: str, population: str) -> Interval:
         return world.against(arm, "RAPO", population).difference
 
-    figure = _dots(
-        worlds, _swept(worlds), less, {world.name: f"{UNITS[world.name]}, less RAPO" for world in worlds}, 0.8
-    )
-    for axes in figure.axes:
-        axes.axvline(0, color=GREY, linewidth=0.8)
+    figure = _dots(world, _swept(world), less, f"{UNITS[world.name]}, less RAPO")
+    figure.axes[0].axvline(0, color=GREY, linewidth=0.8)
     return figure
 
 
-def _dots(
-    worlds: Sequence[World],
-    arms: Iterable[str],
-    value: Callable[[World, str, str], Interval],
-    labels: Mapping[str, str],
-    base: float,
-) -> Figure:
-    """A line per arm that any world has, with a dot and its interval for each population; ``base`` inches more."""
-    arms = [arm for arm in arms if any(arm in world.runs for world in worlds)]
-    figure, grid = _grid(worlds, 1, base + 0.23 * len(arms), share_y=True)
-    for axes, world in zip(grid[0], worlds, strict=True):
-        for place, arm in enumerate(arms):
-            for population, shift in ((HOME, -0.14), (AWAY, 0.14)) if arm in world.runs else ():
-                colour = COLOURS.get(arm, COLOURS["RAPO"])
-                found = value(world, arm, population)
-                dot(axes, place + shift, (found.mean, found.low, found.high), colour, full=population == HOME)
-        axes.set(title=world.name, xlabel=labels[world.name], yticks=range(len(arms)), yticklabels=arms)
-        axes.set_ylim(len(arms) - 0.5, -0.6)
-        axes.tick_params(axis="y", length=0, labelcolor="black")
-        axes.grid(axis="y", visible=False)
+def _dots(world: World, arms: Iterable[str], value: Callable[[str, str], Interval], label: str) -> Figure:
+    """A line per arm that the world has, with a dot and its interval for each population."""
+    arms = [arm for arm in arms if arm in world.runs]
+    figure = Figure(figsize=(6.6, 1.0 + 0.23 * len(arms)), layout="constrained")
+    axes = figure.subplots()
+    for place, arm in enumerate(arms):
+        for population, shift in ((HOME, -0.14), (AWAY, 0.14)):
+            found = value(arm, population)
+            colour = COLOURS.get(arm, COLOURS["RAPO"])
+            dot(axes, place + shift, (found.mean, found.low, found.high), colour, full=population == HOME)
+    axes.set(xlabel=label, yticks=range(len(arms)), yticklabels=arms)
+    axes.set_ylim(len(arms) - 0.5, -0.6)
+    axes.tick_params(axis="y", length=0, labelcolor="black")
+    axes.grid(axis="y", visible=False)
     _key(figure)
     return figure
 
 
-def _swept(worlds: Sequence[World]) -> list[str]:
-    """The arms of sweeps that can be set beside RAPO in a world."""
-    arms = [arm for sweep in SWEEPS.values() for arm in sweep]
-    return [arm for arm in arms if any(world.seeds(arm, "RAPO") for world in worlds)]
+def _swept(world: World) -> list[str]:
+    """The arms of sweeps that can be set beside RAPO."""
+    return [arm for sweep in SWEEPS.values() for arm in sweep if world.seeds(arm, "RAPO")]
 
 
-def _grid(worlds: Sequence[World], rows: int, height: float, *, share_y: bool = False) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(4.6 * len(worlds), height * rows), layout="constrained")
-    return figure, figure.subplots(rows, len(worlds), squeeze=False, sharey="row" if share_y else False)
-
-
-def _lines(
-    axes: Axes, world: World, lines: Mapping[str, Line], label: str, colours: Mapping[str, str] = COLOURS
-) -> None:
+def _lines(axes: Axes, world: World, lines: Mapping[str, Line], colours: Mapping[str, str] = COLOURS) -> None:
     """Means with bands, each named at its right end; a line without a colour is GRPO with other settings."""
     other = dict.fromkeys(lines, COLOURS["GRPO"])
     colours = {**other, **colours}
@@ -156,9 +129,7 @@ def _lines(
         points = [(at, value.mean, value.low, value.high) for at, value in line]
         band(axes, points, colours[name], dashed=name in SWEEPS["rival"])
     axes.set_xlim(0, world.calls * 1.02)
-    axes.set_ylabel(label)
-    if axes.get_subplotspec().is_last_row():
-        axes.set_xlabel("simulator calls")
+    axes.set_xlabel("simulator calls")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.autoscale_view()

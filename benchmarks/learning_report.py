@@ -33,14 +33,12 @@ class Goal:
 
     Attributes:
         what: the goal.
-        world: where.
         found: the figure it is judged by.
         met: whether it was shown.
         seeds: how many runs of either side say so.
     """
 
     what: str
-    world: str
     found: str
     met: bool
     seeds: int
@@ -56,20 +54,15 @@ def goals(world: World) -> Iterator[Goal]:
     if world.seeds(OURS, START):
         yield from _variety_kept(world)
         kept = world.kept(OURS)
-        yield Goal(
-            "80% of the gain kept on the held-out population",
-            world.name,
-            percent(kept),
-            kept.mean >= 0.8,
-            len(world.seeds(OURS, START)),
-        )
+        what = "80% of the gain kept on the held-out population"
+        yield Goal(what, percent(kept), kept.mean >= 0.8, len(world.seeds(OURS, START)))
 
 
 def _order(world: World, better: str, worse: str) -> Iterator[Goal]:
     for population in (HOME, AWAY) if world.seeds(better, worse) else ():
         found = world.against(better, worse, population)
         what = f"{better} > {worse}, {_words(population)}: interval of the difference above 0"
-        yield Goal(what, world.name, difference(found), found.difference.low > 0, len(world.seeds(better, worse)))
+        yield Goal(what, difference(found), found.difference.low > 0, len(world.seeds(better, worse)))
 
 
 def _sooner(world: World, rival: str) -> Iterator[Goal]:
@@ -82,7 +75,7 @@ def _sooner(world: World, rival: str) -> Iterator[Goal]:
     found += f"; {rival} itself at {' '.join(f'{(own[seed] or world.calls) / world.calls:.2f}' for seed in calls)}"
     for name, limit in (("1/2", 1 / 2), ("1/3 (the aim)", 1 / 3)):
         what = f"{rival}: its final score at no more than {name} of its calls, in every seed"
-        yield Goal(what, world.name, found, most <= limit, len(calls))
+        yield Goal(what, found, most <= limit, len(calls))
 
 
 def _variety_kept(world: World) -> Iterator[Goal]:
@@ -91,26 +84,33 @@ def _variety_kept(world: World) -> Iterator[Goal]:
         values = f"{world.figure(OURS, name).mean:.3f}, {START} {world.figure(START, name).mean:.3f}"
         found = f"{values}: {less.mean:+.3f} ({less.low:+.3f} .. {less.high:+.3f})"
         met = less.mean <= 0 if name == "most_common_share" else less.mean >= 0
-        yield Goal(f"variety not below {START}: {_words(name)}", world.name, found, met, len(world.seeds(OURS, START)))
+        yield Goal(f"variety not below {START}: {_words(name)}", found, met, len(world.seeds(OURS, START)))
 
 
 def blocks(worlds: Sequence[World]) -> dict[str, str]:
-    """The generated parts of the documents by name."""
-    found = {"runs": _runs(worlds), "goals": _goals(worlds), "parts": _parts(worlds), "summary": _summary(worlds)}
-    for world in worlds:
-        tables = {"score": _score, "calls": _reached, "variety": _variety, "compute": _compute, "sweeps": _sweeps}
-        found |= {f"{name}-{world.name}": make(world) for name, make in tables.items()}
-    return found
+    """The generated parts of the documents by name; each is of one world, so that one can be done again alone."""
+    tables: dict[str, Callable[[World], str]] = {
+        "runs": _runs,
+        "goals": _goals,
+        "score": _score,
+        "parts": _parts,
+        "calls": _reached,
+        "variety": _variety,
+        "compute": _compute,
+        "sweeps": _sweeps,
+        "summary": _summary,
+    }
+    return {f"{name}-{world.name}": make(world) for name, make in tables.items() for world in worlds}
 
 
 def fill(text: str, parts: dict[str, str]) -> str:
     """A document with its generated parts put between their markers, ``<!-- study: NAME -->`` and ``<!-- /study -->``.
 
-    Raises ValueError when it has no marker; a part for which there are no runs says so.
+    What stands between other markers stays. Raises ValueError when the document has none of these.
     """
-    if not BLOCK.search(text):
-        raise ValueError("the document has no marker like <!-- study: goals --> ... <!-- /study -->")
-    return BLOCK.sub(lambda m: m[1] + parts.get(m[2], EMPTY) + "\n" + m[3], text)
+    if not any(name in parts for _, name, _ in BLOCK.findall(text)):
+        raise ValueError("the document has no marker like <!-- study: goals-support --> ... <!-- /study -->")
+    return BLOCK.sub(lambda m: m[1] + parts[m[2]] + "\n" + m[3] if m[2] in parts else m[0], text)
 
 
 def write_json(path: Path, worlds: Sequence[World]) -> None:
@@ -142,25 +142,18 @@ def _record(world: World, arm: str) -> dict[str, object]:
     }
 
 
-def _runs(worlds: Sequence[World]) -> str:
-    lines = []
-    for world in worlds:
-        counts = {arm: len(world.seeds(arm)) for arm in world.runs}
-        main = sorted({counts.get(arm, 0) for arm in MAIN})
-        seeds = f"{main[0]}" if len(main) == 1 else f"{main[0]} to {main[-1]}"
-        swept = sum(count for arm, count in counts.items() if arm not in MAIN)
-        lines.append(
-            f"{world.name}: {seeds} seeds of each of {len(MAIN)} arms, {world.calls:,} simulator calls per run"
-            + (f"; {swept} runs of sweeps." if swept else ".")
-        )
-    return "\n".join(f"- {line}" for line in lines)
+def _runs(world: World) -> str:
+    counts = {arm: len(world.seeds(arm)) for arm in world.runs}
+    main = sorted({counts.get(arm, 0) for arm in MAIN})
+    seeds = f"{main[0]}" if len(main) == 1 else f"{main[0]} to {main[-1]}"
+    swept = sum(count for arm, count in counts.items() if arm not in MAIN)
+    line = f"{seeds} seeds of each of {len(MAIN)} arms, {world.calls:,} simulator calls per run"
+    return line + (f"; {swept} runs of sweeps." if swept else ".")
 
 
-def _goals(worlds: Sequence[World]) -> str:
-    def row(goal: Goal) -> tuple[str, ...]:
-        return goal.what, goal.world, goal.found, str(goal.seeds), _word(goal)
-
-    return table(("goal", "world", "found", "seeds", ""), [row(goal) for world in worlds for goal in goals(world)])
+def _goals(world: World) -> str:
+    rows = [(goal.what, goal.found, str(goal.seeds), _word(goal)) for goal in goals(world)]
+    return table(("goal", "found", "seeds", ""), rows)
 
 
 def _word(goal: Goal) -> str:
@@ -169,18 +162,17 @@ def _word(goal: Goal) -> str:
     return "met" if goal.met else "**not met**"
 
 
-def _parts(worlds: Sequence[World]) -> str:
-    pairs = [(world, population) for world in worlds for population in (HOME, AWAY)]
-
-    def cell(world: World, arm: str, population: str) -> str:
-        if not world.seeds(OURS, arm):
-            return ""
+def _parts(world: World) -> str:
+    def cell(arm: str, population: str) -> str:
         found = world.against(OURS, arm, population)
         return f"{difference(found)}: {_verdict(found.difference, len(world.seeds(OURS, arm)))}"
 
-    head = (f"what {OURS} has", "left out in", *(f"{world.name}: {_words(population)}" for world, population in pairs))
-    rows = [(part, arm, *(cell(world, arm, population) for world, population in pairs)) for part, arm in PARTS.items()]
-    return table(head, rows)
+    rows = [
+        (part, arm, *(cell(arm, population) for population in (HOME, AWAY)))
+        for part, arm in PARTS.items()
+        if world.seeds(OURS, arm)
+    ]
+    return table((f"what {OURS} has", "left out in", _words(HOME), _words(AWAY)), rows)
 
 
 def _verdict(value: Interval, seeds: int) -> str:
@@ -252,17 +244,14 @@ def _sweeps(world: World) -> str:
     return table(head, rows) if rows else EMPTY
 
 
-def _summary(worlds: Sequence[World]) -> str:
-    head = [""] + [f"{world.name}: {_words(population)}" for world in worlds for population in (HOME, AWAY)]
-
-    def cells(name: str) -> Iterator[str]:
-        for world in worlds:
-            arm = world.best(RIVAL, SWEEPS["rival"]) if name == BEST else name
-            searched = name != BEST or any(other in world.runs for other in SWEEPS["rival"])
-            for population in (HOME, AWAY):
-                yield interval(world.score(arm, population)) if arm in world.runs and searched else "not searched"
-
-    return table(head, [[f"**{name}**" if name == OURS else name, *cells(name)] for name in SUMMARY])
+def _summary(world: World) -> str:
+    best = world.best(RIVAL, SWEEPS["rival"]) if any(other in world.runs for other in SWEEPS["rival"]) else None
+    rows = []
+    for name in SUMMARY:
+        arm = best if name == BEST else name
+        scores = [interval(world.score(arm, p)) if arm in world.runs else "not searched" for p in (HOME, AWAY)]
+        rows.append((f"**{name}**" if name == OURS else name, *scores))
+    return table(("", _words(HOME), _words(AWAY)), rows)
 
 
 def _arms(world: World, head: Sequence[str], arms: Iterable[str], row: Callable[[str], list[str]]) -> str:

@@ -124,7 +124,7 @@ def test_the_rivals_best_settings_have_to_be_beaten_too(world: World) -> None:
     assert not found["RAPO > GRPO, KL 0.1, familiar"] and found["RAPO > GRPO, KL 0.1, held out"]
     assert not found[HALF.replace("GRPO", "GRPO, KL 0.1")]
     assert not any("KL 0.03" in what for what in found)
-    assert "| GRPO, best settings found | +9.00 (+9.00 .. +9.00) | +2.00 " in blocks([world])["summary"]
+    assert "| GRPO, best settings found | +9.00 (+9.00 .. +9.00) | +2.00 " in blocks([world])["summary-support"]
     # GRPO itself ends at 1 and 3, which it has at its second and at its last probe.
     assert blocks([world])["calls-support"].splitlines()[2:] == [
         "| GRPO | 50, 100 | 50, 100 | > 100 |",
@@ -148,7 +148,7 @@ def test_a_setting_that_one_seed_was_lucky_with_is_not_the_best() -> None:
 
 
 def test_where_no_other_setting_was_tried_the_summary_says_so(world: World) -> None:
-    assert "| GRPO, best settings found | not searched | not searched |" in blocks([world])["summary"]
+    assert "| GRPO, best settings found | not searched | not searched |" in blocks([world])["summary-support"]
 
 
 @pytest.mark.parametrize(("name", "worse"), [("distinct_2", 0.4), ("most_common_share", 0.2), ("opening_entropy", 1.9)])
@@ -172,14 +172,15 @@ def test_documents_are_filled_between_their_markers(world: World) -> None:
     # Means of the seeds: 4 and 5 (4.5 +- 12.706 / 2), 3 and 3.
     assert "| RAPO | +4.50 (-1.85 .. +10.85) | +3.00 (+3.00 .. +3.00) |" in parts["score-support"]
     # Less GRPO and replay: 3 and 2; on held-out seekers 2 and -1.
-    assert "| +2.50 (-3.85 .. +8.85), 2/2: cannot be told |" in parts["parts"]
+    assert "| +2.50 (-3.85 .. +8.85), 2/2: cannot be told |" in parts["parts-support"]
     assert "50, > 100" in parts["calls-support"]
-    text = "before\n<!-- study: runs -->\nold\n<!-- /study -->\nbetween\n<!-- study: goals -->\n<!-- /study -->"
+    other = "<!-- study: goals-bargaining -->\nof earlier runs\n<!-- /study -->"
+    text = f"before\n<!-- study: runs-support -->\nold\n<!-- /study -->\nbetween\n{other}"
     assert fill(text, parts).splitlines()[0] == "before"
-    assert "old" not in fill(text, parts) and "between" in fill(text, parts)
+    assert "old" not in fill(text, parts) and fill(text, parts).endswith(f"between\n{other}")
     assert fill(fill(text, parts), parts) == fill(text, parts)
     with pytest.raises(ValueError, match="no marker"):
-        fill("nothing to fill in", parts)
+        fill(other, parts)
 
 
 def test_one_command_fills_the_document_and_draws(tmp_path: Path) -> None:
@@ -198,6 +199,8 @@ def test_one_command_fills_the_document_and_draws(tmp_path: Path) -> None:
     ]
     subprocess.run([*command, "--write", str(document), str(images)], check=True)
     assert "| G | G 4 | +1.00 | -3.00 (-3.00 .. -3.00), 0/1 |" in document.read_text()
-    plots = {f"study-{name}.{kind}" for name in ("learning", "final", "teacher", "sweeps") for kind in ("png", "svg")}
+    plots = {
+        f"study-{name}-support.{kind}" for name in ("learning", "final", "teacher", "sweeps") for kind in ("png", "svg")
+    }
     assert {path.name for path in images.iterdir()} == plots
     assert json.loads((tmp_path / "report.json").read_text())["worlds"]["support"]["arms"]["RAPO"]["seeds"] == [0, 1]
