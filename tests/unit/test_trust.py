@@ -25,6 +25,7 @@ POWERS: dict[str, dict[str, Any]] = {
     "models.m.path": {"models": {"m": {"path": "os:system"}}},
     "models.m.url": {"models": {"m": {"url": "http://127.0.0.1:9/v1", "name": "m"}}},
     "models.m.key_env": {"models": {"m": {"path": "folder", "key_env": "HOME"}}},
+    "calls.journal": {"calls": {"journal": "/home/me/.bashrc"}},
     "policy.trust_remote_code": {"policy": {"trust_remote_code": True}},
 }
 
@@ -60,5 +61,11 @@ def test_everything_else_is_taken_as_it_is(tmp_path):
         "policy": {"system_prompt": "prompt:supporter"},
         "models": {"m": {"path": "hub/id"}},
     }
-    config = load_found(found(tmp_path, harmless))
+    config = load_found(found(tmp_path, harmless | {"run": {"dir": "/home/me"}}))
     assert config.eval.dialogues == 3 and config.models["m"].path == "hub/id"
+
+
+def test_results_stay_in_the_folder_unless_the_user_says_otherwise(tmp_path):
+    path = found(tmp_path, {"run": {"dir": "/home/me", "seed": 5}})
+    assert (load_found(path).run.dir, load_found(path).run.seed) == (tmp_path, 5)
+    assert load_found(path, ["run.dir=there"]).run.dir == Path("there")

@@ -1,4 +1,4 @@
-"""A config that lies beside a model and that nobody named: it sets numbers, and has no say in what is run or called."""
+"""A config that lies beside a model and that nobody named: it has no say in what is run, called or written where."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from rapo.errors import ConfigError
 
 
 def load_found(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config that was found at ``path``, in the folder of a model; else as :func:`load_config`.
+    """The config that was found at ``path``, in the folder of a model, which is its ``run.dir``, wherever it was made.
 
     Raises:
-        ConfigError: also where it would run code, call an address or send a key, and no override names that very key.
+        ConfigError: as for :func:`load_config`; also where it would run code, call an address, send a key or write
+            elsewhere, and no override names that very key.
     """
     config, named = load_config(path, overrides), {each.partition("=")[0].strip() for each in overrides}
     for key, what in _powers(config):
@@ -25,7 +26,9 @@ def load_found(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
                 f"{key} in {path} {what}, which a config that lies beside a model may not",
                 fix=f"read it, and if you trust it add: --config {path}",
             )
-    return config
+    if "run.dir" in named:
+        return config
+    return config.model_copy(update={"run": config.run.model_copy(update={"dir": path.parent})})
 
 
 def _powers(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -45,5 +48,7 @@ def _powers(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield f"models.{name}.url", "calls an address"
         if spec.key_env:
             yield f"models.{name}.key_env", "sends a key"
+    if config.calls.journal is not None:
+        yield "calls.journal", "writes to a file elsewhere"
     if config.policy.trust_remote_code:
         yield "policy.trust_remote_code", "lets a model's folder run code"
