@@ -45,6 +45,10 @@ class DataError(RapoError):
     """A data file is missing, empty, unreadable or holds a row that cannot be used."""
 
 
+class LackingError(ConfigError):
+    """The recipe or the installation lacks what a suite needs."""
+
+
 class ModelError(RapoError):
     """A model folder, tokenizer, context length or architecture cannot be used."""
 

@@ -4,6 +4,7 @@
     metrics.jsonl     numbers of each step
     dialogues.jsonl   the dialogues played
     groups.jsonl      the groups judged
+    supervised        there when fine-tuning is all that the run is to do
     lock              held while a process writes here
 
 Each JSONL line is an object with "v" (format version) and "step". A line exists once its newline is written: what a
@@ -57,8 +58,11 @@ class RunDirectory:
         self._pending: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> Self:
-        """Start a run in a new or empty folder; raises RunError when it holds something or cannot be written."""
+    def create(cls, path: Path, config: RunConfig, *, supervised: bool = False) -> Self:
+        """Start a run in a new or empty folder; raises RunError when it holds something or cannot be written.
+
+        ``supervised``: fine-tuning is all it is to do.
+        """
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             refuse_used(path)
@@ -66,6 +70,9 @@ class RunDirectory:
             # Another process may have started a run between the look and the lock.
             with _closing_on_error(run):
                 refuse_used(path)
+                (path / "supervised").unlink(missing_ok=True)
+                if supervised:
+                    (path / "supervised").touch()
                 atomic_write(path / "config.yaml", config.to_yaml())
         return run
 
@@ -73,7 +80,7 @@ class RunDirectory:
     def open(cls, path: Path) -> Self:
         """Go on with a run; raises RunError when there is none or another process writes it."""
         if not (path / "config.yaml").is_file():
-            raise RunError(f"{path} holds no run", expected="a folder with a config.yaml that `rapo train` wrote")
+            raise RunError(f"{path} holds no run", expected="a config.yaml that `rapo train` or `rapo sft` wrote")
         with disk_errors(path):
             return cls(path, _lock(path))
 
@@ -81,6 +88,11 @@ class RunDirectory:
     def config(self) -> RunConfig:
         """The config the run was started with; raises ConfigError when its file was damaged."""
         return load_config(self.path / "config.yaml")
+
+    @property
+    def supervised(self) -> bool:
+        """Whether fine-tuning is all that the run is to do."""
+        return (self.path / "supervised").is_file()
 
     def change(self, overrides: Sequence[str]) -> None:
         """Change keys of the config that decide no result; raises ConfigError for any other."""
@@ -268,7 +280,7 @@ def _closing_on_error(run: RunDirectory) -> Iterator[None]:
 
 def is_left_over(name: str) -> bool:
     """Whether a file may lie in the folder of a run that is yet to begin: of a start that failed, or an evaluation."""
-    return name in {"lock", "evaluations"} or name.startswith("journal.sqlite")
+    return name in {"lock", "evaluations", "supervised"} or name.startswith("journal.sqlite")
 
 
 def refuse_used(path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rapo.config import WORLDS, RunConfig
-from rapo.errors import ConfigError
+from rapo.errors import ConfigError, LackingError
 from rapo.evals.interactive import Talks
 from rapo.evals.suite import Suite
 from rapo.interact.users import UserSimulator
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from rapo.types import Dialogue
 
 OWN, ALL = "own", "all"
-
-
-class LackingError(ConfigError):
-    """The recipe does not name what a suite needs."""
 
 
 def own(parts: Parts) -> Talks:
@@ -51,7 +47,7 @@ def esconv(parts: Parts) -> Suite:
 
     c = parts.config
     if not c.suites.esconv:
-        raise LackingError("the suite esconv has no conversations", expected="suites.esconv=FILE, in an ESConv format")
+        raise LackingError("the suite esconv has no conversations", expected="suites.esconv=[FILE], of the ESConv family")
     seed, judge = c.run.seed, parts.model(c.suites.judge, "evaluation") if c.suites.judge else None
     player = parts.model(c.suites.users, "evaluation") if c.suites.users else None
     conversations, users = load(c.suites.esconv, player)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rapo.alarms import RULES
 from rapo.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,11 @@ def test_every_logged_metric_is_in_the_glossary_and_the_other_way_round(trained:
     assert logged - told == set()
     # A KL term and a step without corrections are not in this run.
     assert told - logged <= {"reference_kl"}
+
+
+def test_every_alarm_is_on_the_algorithm_page() -> None:
+    alarms = (ROOT / "docs" / "algorithm.md").read_text().partition("## Alarms")[2].partition("\n## ")[0]
+    assert {rule.name for rule in RULES} <= set(re.findall(r"[a-z][a-z ]+[a-z]", alarms))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)

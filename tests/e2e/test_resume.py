@@ -50,6 +50,16 @@ def test_killed_at_every_stage_in_turn_it_ends_with_the_same_bits(launch, uninte
     assert everything(run) == everything(uninterrupted)
 
 
+def test_fine_tuning_that_was_killed_begins_anew_and_nothing_follows_it(launch, tmp_path):
+    run = tmp_path / "run"
+    kill_when(launch("sft", DEMO, f"run.dir={run}", *LONGER), (run / "config.yaml").exists)
+    assert not (run / "sft").exists()
+    for _ in range(2):  # the second time nothing is left to do
+        result = run_rapo("resume", run)
+        assert result.code == 0 and f"the model is in {run}/sft" in result.out, result
+    assert not (run / "checkpoints").exists() and not list(run.glob("evaluation-*.json"))
+
+
 @pytest.mark.parametrize("damage", ["half written", "records ahead"])
 def test_a_damaged_newest_checkpoint_costs_steps_and_nothing_else(uninterrupted, tmp_path, damage):
     run = tmp_path / "run"

@@ -15,8 +15,8 @@ from rapo.worlds.support import language as support
 GLUE = set(
     re.findall(
         r"\w+",
-        """a an and are as at be been do does for from has have how i if in is it me my no not of on one or should so that
-        the this to until was what who with you after would""",
+        """a an and are as at be been do does for from has have how i if in is it me my no not of on one or should so
+        that the this to until was what who with you after would""",
     )
 )
 

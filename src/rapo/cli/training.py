@@ -38,11 +38,8 @@ def sft(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False) -> No
     policy.path, or makes a model from scratch. The model lands in RUN/sft, an ordinary Hugging Face folder.
     """
     config, terminal = read_config(recipe, overrides), open_terminal(quiet)
-    with _new_run(config, terminal) as run:
-        from rapo.stages import run_sft
-
-        folder = run_sft(run, terminal)
-    terminal.say(f"the model is in {folder}; train it with: rapo train RECIPE run.dir=runs/NEW policy.path={folder}")
+    with _new_run(config, terminal, supervised=True) as run:
+        _supervise(run, terminal)
 
 
 @app.command()
@@ -50,7 +47,7 @@ def train(recipe: Recipe, overrides: Overrides = None, quiet: Quiet = False, jso
     """Train a policy on reactions: play, select, branch, judge, correct, update.
 
     Without policy.path a model is made from scratch first. Stop it with Ctrl-C whenever you like: rapo resume RUN goes
-    on from the last checkpoint. GRPO alone is update.micro=0, distillation alone update.macro=0.
+    on from the last checkpoint. GRPO alone is update.micro=0 teacher.replay=0, distillation alone update.macro=0.
     """
     config, terminal = read_config(recipe, overrides), open_terminal(quiet, json_)
     with _new_run(config, terminal) as run:
@@ -66,8 +63,10 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped, from its last whole checkpoint; nothing else is needed.
 
+    Fine-tuning (rapo sft) has no checkpoints and begins anew.
+
     What decides no result may be changed: budgets and patience (calls.*), where a model is and how it is called
-    (models.NAME.url, key_env, concurrency, timeout, attempts, prices), train.steps and train.max_minutes.
+    (models.NAME.url, key_env, concurrency, timeout, attempts, prices), run.trackers, train.steps and train.max_minutes.
     """
     from rapo.records import RunDirectory
     from rapo.show import is_finished, show_result
@@ -75,7 +74,9 @@ def resume(
     terminal = open_terminal(quiet, json_)
     with RunDirectory.open(run) as directory:
         directory.change(overrides or [])
-        if is_finished(run, directory.config.train.steps):
+        if directory.supervised:
+            _supervise(directory, terminal)
+        elif is_finished(run, directory.config.train.steps):
             terminal.say(f"the run in {run} is finished; nothing is left to do, and this is its result")
             show_result(run, terminal)
         else:
@@ -103,11 +104,11 @@ def export(
 
 
 @contextmanager
-def _new_run(config: RunConfig, terminal: Terminal) -> Iterator[RunDirectory]:
+def _new_run(config: RunConfig, terminal: Terminal, *, supervised: bool = False) -> Iterator[RunDirectory]:
     """A fresh run directory; one in which nothing was made before an error can be used again."""
     from rapo.records import RunDirectory, is_left_over
 
-    with RunDirectory.create(config.run.dir, config) as run:
+    with RunDirectory.create(config.run.dir, config, supervised=supervised) as run:
         terminal.say(f"a run in {run.path}; loading torch takes a few seconds")
         try:
             yield run
@@ -118,6 +119,13 @@ def _new_run(config: RunConfig, terminal: Terminal) -> Iterator[RunDirectory]:
             if all(entry.name == "config.yaml" or is_left_over(entry.name) for entry in run.path.iterdir()):
                 (run.path / "config.yaml").unlink(missing_ok=True)
             raise
+
+
+def _supervise(run: RunDirectory, terminal: Terminal) -> None:
+    from rapo.stages import run_sft
+
+    folder = run_sft(run, terminal)
+    terminal.say(f"the model is in {folder}; train it with: rapo train RECIPE run.dir=runs/NEW policy.path={folder}")
 
 
 def _train(run: RunDirectory, terminal: Terminal) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rapo.errors import ConfigError
+from rapo.errors import LackingError
 
 ORDERS = (1, 2, 3, 4)
 
@@ -63,7 +63,7 @@ def bert_score(model: str, *, layers: int | None = None, device: str = "cpu") ->
 
 
 def require() -> None:
-    """Raise ConfigError where a package that BLEU or ROUGE needs is missing."""
+    """Raise LackingError where a package that BLEU or ROUGE needs is missing."""
     _package("sacrebleu.metrics")
     _package("rouge_score.rouge_scorer")
 
@@ -75,7 +75,7 @@ def _package(name: str, extra: str = "suites") -> Any:
         return import_module(name)
     except ImportError as error:
         package = name.partition(".")[0].replace("_", "-")
-        raise ConfigError(
+        raise LackingError(
             f"comparing replies with references needs {package}",
             expected=f"the extra {extra}",
             fix=f"pip install 'rapo-rl[{extra}]'",
