@@ -47,7 +47,7 @@ def esconv(parts: Parts) -> Suite:
 
     c = parts.config
     if not c.suites.esconv:
-        raise LackingError("the suite esconv has no conversations", expected="suites.esconv=[FILE], of the ESConv family")
+        raise LackingError("the suite esconv has no conversations", expected="suites.esconv=[FILE] of ESConv's family")
     seed, judge = c.run.seed, parts.model(c.suites.judge, "evaluation") if c.suites.judge else None
     player = parts.model(c.suites.users, "evaluation") if c.suites.users else None
     conversations, users = load(c.suites.esconv, player)

@@ -205,7 +205,7 @@ def test_a_used_folder_is_never_overwritten(run, tmp_path):
 
 
 def test_a_folder_without_a_run_cannot_be_opened(tmp_path):
-    with pytest.raises(RunError, match=r"holds no run; expected a folder with a config\.yaml"):
+    with pytest.raises(RunError, match=r"holds no run; expected a config\.yaml"):
         RunDirectory.open(tmp_path)
 
 
