@@ -27,13 +27,13 @@ class Lesson:
     Attributes:
         group: with its feedback and corrections.
         advantages: of its candidates; zeros where feedback is missing or ties.
-        taught: what the verbal term runs along, by place: corrections, or candidates with ``update.along=own``.
+        taught: the places of what the verbal term runs along: corrections, or candidates with ``update.along=own``.
         places: how many of these there are.
     """
 
     group: Group
     advantages: tuple[float, ...]
-    taught: dict[int, TaughtReply]
+    taught: tuple[int, ...]
     places: int
 
     def divergences(self, found: Sequence[list[float]]) -> list[list[float] | None]:
@@ -70,8 +70,14 @@ class Learning:
             corrected: the next ones in order.
             whole: these are all. Only then are the tokens of both terms known at once, which saves a pass.
         """
-        lessons = [self._lesson(each) for each in corrected]
-        groups = [self._training(lesson) for lesson in lessons if lesson.group.feedback is not None]
+        # What the teacher said is as large as the vocabulary: it is let go when it has been learnt.
+        taught = [self._taught(each) for each in corrected]
+        lessons = [self._lesson(each.group, tuple(some)) for each, some in zip(corrected, taught, strict=True)]
+        groups = [
+            self._training(lesson, tuple(some.values()))
+            for lesson, some in zip(lessons, taught, strict=True)
+            if lesson.group.feedback is not None
+        ]
         if self._gradient is None:
             # A step that was stopped may have left a part of its own.
             self._policy.model.zero_grad(set_to_none=True)
@@ -83,7 +89,6 @@ class Learning:
                 reference=self._start if self._numbers.kl > 0 else None,
             )
         self._gradient.add(groups)
-        # What the teacher said is as large as the vocabulary, and has been learnt.
         self._groups += [replace(group, taught=()) for group in groups]
         self.lessons += lessons
 
@@ -104,24 +109,28 @@ class Learning:
             lesson.divergences(next(found) if lesson.group.feedback is not None else ()) for lesson in self.lessons
         ]
 
-    def _lesson(self, corrected: Corrected) -> Lesson:
-        group, own = corrected.group, self._config.update.along == "own"
+    def _taught(self, corrected: Corrected) -> dict[int, TaughtReply]:
+        """What the verbal term runs along, by place."""
+        if self._numbers.micro == 0:
+            return {}
+        own = self._config.update.along == "own"
+        return self._teacher.own_tokens(corrected.group) if own else self._teacher.taught(corrected)
+
+    def _lesson(self, group: Group, taught: tuple[int, ...]) -> Lesson:
         if group.feedback is None:
             advantages: tuple[float, ...] = (0.0,) * len(group.candidates)
         else:
             advantages = group_advantage(rank_rewards([feedback.rank for feedback in group.feedback]))
-        taught: dict[int, TaughtReply] = {}
-        if self._numbers.micro > 0:
-            taught = self._teacher.own_tokens(group) if own else self._teacher.taught(corrected)
+        own = self._config.update.along == "own"
         return Lesson(group, advantages, taught, len(group.candidates if own else group.corrections))
 
-    def _training(self, lesson: Lesson) -> TrainingGroup:
+    def _training(self, lesson: Lesson, taught: tuple[TaughtReply, ...]) -> TrainingGroup:
         ranked = tuple(
             RankedReply(candidate.completion.token_ids, candidate.completion.logps, advantage)
             for candidate, advantage in zip(lesson.group.candidates, lesson.advantages, strict=True)
         )
         prompt = self._teacher.speaker.prompt(lesson.group.pivot.dialogue.messages)
-        return TrainingGroup(prompt, ranked, tuple(lesson.taught.values()))
+        return TrainingGroup(prompt, ranked, taught)
 
 
 def numbers(config: RunConfig, step: int) -> Hybrid:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from transformers.utils import logging
 from rapo import prompts
 from rapo.alarms import Alarms, BudgetAlarm
 from rapo.config import WORLDS, RunConfig
-from rapo.errors import BudgetError, EndpointError, ModelError
+from rapo.errors import ModelError, RapoError, RunError
 from rapo.evals.suite import Result
 from rapo.live import watch
 from rapo.measure import evaluate
@@ -138,6 +139,7 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
         terminal.warn(notice)
     trainer = make_trainer(parts, start, newest)
     done = checkpoint.read_cursor(newest).step if newest else 0
+    _demand_checkpoint(run, done)
     run.truncate(done)
     if done < config.train.steps:
         _notice_plain_updates(trainer.policy, terminal)
@@ -167,9 +169,19 @@ def learn(run: RunDirectory, parts: Parts, start: Policy, terminal: Terminal) ->
     return trainer.policy
 
 
+def _demand_checkpoint(run: RunDirectory, done: int) -> None:
+    """Raise RunError where records of steps would be dropped of which a checkpoint was written once."""
+    reached = max((row["step"] for row in read_records(run.path, "metrics")), default=0)
+    if done == 0 and reached > run.config.train.save_every:
+        raise RunError(
+            f"{run.path / 'checkpoints'} holds no whole checkpoint, though the run was at step {reached}",
+            fix="put the checkpoints back, or start another run: going on from the beginning would drop its records",
+        )
+
+
 @dataclass(slots=True)
 class _Saver:
-    """Writes checkpoints at regular steps and where a run stops; each is scored by the steps since a regular one."""
+    """Writes checkpoints at regular steps, scored by the steps since the one before, and, without score, at a stop."""
 
     trainer: Trainer
     run: RunDirectory
@@ -181,24 +193,25 @@ class _Saver:
         self.done, self.saved = step.number, False
         self.scores.append(step.metrics["state_change"])
         regular = step.number % self.trainer.config.train.save_every == 0
-        if regular or last:
-            self._save()
         if regular:
+            known = [score for score in self.scores if math.isfinite(score)]
+            self._save(fmean(known) if known else math.nan)
             self.scores.clear()
+        elif last:
+            self._save()
 
     @contextmanager
     def on_stop(self) -> Iterator[None]:
         """Keep the steps done when the next one cannot be: it has learnt nothing yet."""
         try:
             yield
-        except (EndpointError, BudgetError):
+        except RapoError:
             if not self.saved:
                 self._save()
             raise
 
-    def _save(self) -> None:
-        score, folder = sum(self.scores) / len(self.scores), self.run.path / "checkpoints"
-        save(self.trainer, self.done, score, folder, card=describe(self.run))
+    def _save(self, score: float = math.nan) -> None:
+        save(self.trainer, self.done, score, self.run.path / "checkpoints", card=describe(self.run))
         self.saved = True
 
 

@@ -101,7 +101,9 @@ class Trainer:
         c, seed, clock = self.config, derive_seed(self.config.run.seed, "step", number), Clock(on_phase)
         users = {phase: CountingUsers(self.users) for phase in ("play", "branch", "correct")}
         with Overlap(clock) as overlap:
-            echoes = {phase: overlap.desk(phase, some.react, some.concurrency) for phase, some in users.items()}
+            echoes = {
+                phase: overlap.desk(phase, some.react, some.concurrency, pool="users") for phase, some in users.items()
+            }
             judge = overlap.desk("judge", partial(self._judge, seed), concurrency(self.judge))
             with clock.phase("play"):
                 dialogues, memory, skipped = self._play(overlap, echoes["play"], seed)
@@ -154,7 +156,11 @@ class Trainer:
                 f"all {len(drawn)} scenarios of a step show signs of risk",
                 fix="bring others, or set train.on_risk=true",
             )
-        cohorts = self._parts(scenarios, c.run.cohort)
+        speaker = self._speaker(c.play.temperature)
+        room = [speaker.fits(each.opening) for each in scenarios]
+        # Where there is room for none the sampler says so.
+        fitting = [each for each, fits in zip(scenarios, room, strict=True) if fits] or scenarios
+        cohorts = self._parts(fitting, c.run.cohort)
         # A share for each: which talks there is no room for, and are encoded anew, is no matter of who comes first.
         memories = [Memory(MEMORY // len(cohorts)) for _ in cohorts]
         talks = [
@@ -162,6 +168,8 @@ class Trainer:
             for some, memory in zip(cohorts, memories, strict=True)
         ]
         dialogues = [dialogue for some in overlap.weave(talks) for dialogue in some]
+        # Talks whose opening leaves no room for a reply are cut short before they begin.
+        dialogues += [Dialogue(each) for each, fits in zip(scenarios, room, strict=True) if not fits]
         return dialogues, Memory.of(memories), len(drawn) - len(scenarios)
 
     def _select(self, dialogues: Sequence[Dialogue], seed: int) -> list[PivotalTurn]:

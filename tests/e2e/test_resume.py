@@ -80,6 +80,20 @@ def test_a_damaged_newest_checkpoint_costs_steps_and_nothing_else(uninterrupted,
     assert everything(run) == everything(uninterrupted)
 
 
+def test_records_are_not_dropped_because_the_checkpoints_are_gone(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    shutil.rmtree(run / "checkpoints")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    line = one_line(run_rapo("resume", run, "train.steps=8"))
+    assert (
+        f"{run}/checkpoints holds no whole checkpoint, though the run was at step 6; put the checkpoints back" in line
+    )
+    assert {path: path.read_bytes() for path in before if path.name != "config.yaml"} == {
+        path: content for path, content in before.items() if path.name != "config.yaml"
+    }
+
+
 def test_a_run_in_work_is_refused_to_a_second_process(launch, uninterrupted, tmp_path):
     run = tmp_path / "run"
     process = launch("train", DEMO, f"run.dir={run}", *LONGER, "sft.dialogues=2000")

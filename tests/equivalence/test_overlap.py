@@ -14,7 +14,7 @@ import torch
 
 from fake_llm import parse_back
 from rapo.config import RunConfig
-from rapo.errors import EndpointError
+from rapo.errors import EndpointError, ModelError
 from rapo.hindsight.llm_judge import LLMJudge
 from rapo.interact.llm_user import LLMUser
 from rapo.models.chat import ChatAnswer, ChatRequest
@@ -22,7 +22,7 @@ from rapo.models.policy import Policy
 from rapo.models.scratch import new_policy
 from rapo.seeds import derive_seed
 from rapo.trainer import Step, Trainer
-from rapo.types import Message, Scenario
+from rapo.types import EchoRequest, Message, Reaction, Scenario
 
 TEXTS = ["I feel so alone since my friend moved away .", "Who could you call when the evening feels long ?"] * 20
 
@@ -67,9 +67,9 @@ def answer(request: ChatRequest) -> str:
     return json.dumps({"analysis": "", "state": Random(request.seed).uniform(0, 10), "thought": "", "done": False})
 
 
-def trainer(model: Model, settings: RunConfig) -> Trainer:
+def trainer(model: Model, settings: RunConfig, first: str = "I feel so alone .") -> Trainer:
     policy = new_policy(TEXTS, vocab_size=320, hidden=32, layers=1, heads=2, max_context=256, seed=3)
-    scenarios = [Scenario(f"s{i}", "", (Message("user", "I feel so alone ."),), 5.0) for i in range(5)]
+    scenarios = [Scenario(f"s{i}", "", (Message("user", "I feel so alone ." if i else first),), 5.0) for i in range(5)]
     users, judge = LLMUser(scenarios, [model]), LLMJudge(model)
     return Trainer(settings, policy, start=policy.clone(), users=users, judge=judge)
 
@@ -119,6 +119,38 @@ def test_parts_that_take_turns_learn_what_the_whole_learns() -> None:
     assert any(any(advantages) for advantages in overlapped[0][2])  # type: ignore[attr-defined]
 
 
+def test_a_scenario_without_room_for_a_reply_is_a_talk_cut_short_and_no_end_of_the_run() -> None:
+    step = trainer(Model(), config(), "I feel so alone . " * 80).step(1)
+    assert [len(dialogue.turns) for dialogue in step.dialogues] == [2, 2, 2, 2, 0]
+    assert step.dialogues[-1].scenario.id.startswith("s0") and step.metrics["cut_short"] == 1 / 5
+    with pytest.raises(ModelError, match="does not fit"):
+        trainer(Model(), config(policy={"max_tokens": 250})).step(1)  # as for all of them
+
+
+def test_users_are_never_asked_by_more_threads_than_they_allow() -> None:
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    class Shy(LLMUser):
+        concurrency = 1
+
+        def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
+            nonlocal under_way, most
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            time.sleep(0.002)
+            found = super().react(requests)
+            with lock:
+                under_way -= 1
+            return found
+
+    model = Model()
+    made = trainer(model, config())
+    made.users = Shy([Scenario(f"s{i}", "", (Message("user", "I feel so alone ."),), 5.0) for i in range(5)], [model])
+    step = made.step(1)
+    assert most == 1 and any(group.corrections for group in step.groups)
+
+
 def seeds_of(step: Step) -> dict[str, list[list[int]]]:
     """The seeds of what is asked first for each cohort of talks or group, and of what is asked last."""
     seed = derive_seed(0, "step", 1)
@@ -132,7 +164,7 @@ def seeds_of(step: Step) -> dict[str, list[list[int]]]:
         "talk": [[echo("appraise", talk.scenario.id, 0) for talk in some] for some in cohorts],
         "end of talk": [[echo("speak", talk.scenario.id, 1) for talk in some] for some in cohorts],
         "echo": [[echo("appraise", *place, 0)] for place in at],
-        "judge": [[derive_seed(derive_seed(seed, *place, 0), "judge")] for place in at],
+        "judge": [[derive_seed(derive_seed(seed, "order", *place, 0), "judge")] for place in at],
         "end of group": [
             [echo("speak", "verify", *place, each.candidate) for each in group.corrections]
             for place, group in zip(at, step.groups, strict=True)

@@ -137,6 +137,7 @@ def test_chat_log_scale_system_and_bare_list(tmp_path: Path) -> None:
         (json.dumps({"messages": [{**USER, "rating": float("nan")}, REPLY]}), "expected 1 to 5"),
         (json.dumps({"messages": [{**USER, "rating": True}, REPLY]}), "true or false"),
         (json.dumps({"messages": [USER, {**REPLY, "rating": 3}]}), "stands on a reply"),
+        (json.dumps({"messages": [USER, REPLY, {**USER, "content": " ", "rating": 1}, REPLY]}), "beside no words"),
         (json.dumps({"messages": [USER, {"role": "assistant", "content": "\ud800"}]}), "broken character"),
         (chat(scale=[5, 1]), "scale is empty"),
         (chat(scale=3), "scale is no pair"),
@@ -181,6 +182,8 @@ def test_folders_and_globs_are_sorted_and_read_once(tmp_path: Path) -> None:
     assert [problem.source for problem in loaded.problems] == [str(tmp_path / "notes.txt")]
     with pytest.raises(DataError, match="no data file"):
         load_conversations([f"{tmp_path}/*.csv"])
+    with pytest.raises(DataError, match="is no pattern"):
+        load_conversations([f"{tmp_path}/**.jsonl"])
 
 
 def test_summary_figures() -> None:

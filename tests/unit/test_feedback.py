@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from random import Random
 
 import pytest
 
+from rapo.errors import ConfigError
 from rapo.hindsight.feedback import JudgeRequest, Verdict, give_feedback
 from rapo.ranks import kendall_w, mid_ranks
+from rapo.seeds import derive_seed
 from rapo.types import Candidate, Completion, Dialogue, Group, Message, PivotalTurn, Reaction, Scenario
 
 REPLIES = ("d", "a", "c", "b", "a")
@@ -129,6 +132,33 @@ def test_unusable_feedback_is_missing(bad: Say) -> None:
     # One unusable order of two is enough.
     for judge in (Judge(by_text, bad), Judge(bad, by_text)):
         assert give_feedback([group("abc")], judge, permutations=2, seed=0)[0].feedback is None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        verdict((1, 2, 3), ("x", None, "z")),  # type: ignore[arg-type]
+        verdict((1, 2, "3"), ("x", "y", "z")),  # type: ignore[arg-type]
+        lambda request: Verdict((1.0, 2.0, 3.0), None),  # type: ignore[arg-type]
+        lambda request: Verdict(None, ("x", "y", "z")),  # type: ignore[arg-type]
+    ],
+)
+def test_a_verdict_of_other_things_than_numbers_and_texts_is_one_line(bad: Say) -> None:
+    with pytest.raises(ConfigError, match=r"does not give a verdict per request.*a Verdict of other things"):
+        give_feedback([group("abc")], Judge(bad), permutations=1, seed=0)
+
+
+def test_the_order_of_showing_has_a_seed_of_its_own() -> None:
+    shown = []
+
+    def note(request: JudgeRequest) -> Verdict:
+        shown.append(request.replies)
+        return by_text(request)
+
+    give_feedback([group("abcdefgh")], Judge(note), permutations=1, seed=0)
+    dialogue = group("abcdefgh").pivot.dialogue
+    echoed = derive_seed(0, dialogue.scenario.id, len(dialogue.turns), 0)  # of the first candidate, as in branch()
+    assert shown[0] != tuple(Random(echoed).sample("abcdefgh", 8))
 
 
 @pytest.mark.parametrize("replies", ["", "a"])

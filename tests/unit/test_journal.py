@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sqlite3
@@ -241,6 +242,24 @@ def test_a_claim_from_elsewhere_ends_with_its_lease(tmp_path):
     assert other.store(request(), ChatAnswer("late")).text == "HI"
     other.finish(number, request(), "answered", tokens=(1, 1), answer=ChatAnswer("late"))
     assert ask(journaled(Counting(), mine), [request()])[0].text == "HI"
+
+
+def test_a_fast_model_shortens_no_lease_of_a_slow_one(tmp_path):
+    mine = account(tmp_path)
+    mine.journal.take(SPEC, "user", {mine.key(request()): request()})
+
+    def lease():
+        with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+            return db.execute("SELECT expires FROM answers").fetchone()[0]
+
+    began = lease()
+    for seconds, longer in ((10**6, True), (1, False)):
+        before = lease()
+        mine.journal._renewed = -math.inf
+        with mine.journal.write() as db:
+            mine.journal.renew(db, seconds)
+        assert (lease() > before) == longer
+    assert lease() > began
 
 
 @pytest.mark.parametrize("known", [False, True])

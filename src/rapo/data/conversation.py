@@ -171,11 +171,13 @@ def merge(said: Iterable[Said]) -> tuple[tuple[Message, ...], tuple[float | None
     without text are dropped.
 
     Raises:
-        RowError: one of the two sides says nothing.
+        RowError: one of the two sides says nothing, or a rating belongs to no words.
     """
     runs: list[list[Said]] = []
     for one in said:
         if not one.text:
+            if one.rating is not None:
+                raise RowError(f"a rating ({one.rating:g}) stands beside no words")
             continue
         if runs and runs[-1][0].role == one.role:
             runs[-1].append(one)

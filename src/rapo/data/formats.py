@@ -229,7 +229,10 @@ def _expand(given: str) -> list[Path]:
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     elif has_magic(given) and not path.exists():
         anchor = Path(path.anchor)
-        found = sorted(p for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file())
+        try:
+            found = sorted(p for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file())
+        except ValueError as error:
+            raise DataError(f"{given} is no pattern", got=str(error), fix="write ** between slashes") from None
     else:
         return [path]
     if not found:

@@ -75,17 +75,30 @@ def give_feedback(
     asked = [request for some in shown for request in some]
     given = judge.judge(asked)
     kinds = {type(verdict).__name__ for verdict in given if not isinstance(verdict, Verdict | None)}
+    kinds |= {
+        "Verdict of other things" for verdict in given if isinstance(verdict, Verdict) and not _well_made(verdict)
+    }
     if len(given) != len(asked) or kinds:
         raise ConfigError(
             "the judge (judge.kind) does not give a verdict per request",
             got=f"{len(given)} answers to {len(asked)} requests" + (f", some a {min(kinds)}" if kinds else ""),
-            expected="a Verdict for each, None where there is none",
+            expected="for each a Verdict of numbers and texts, None where there is none",
         )
     verdicts = iter(given)
     return [
         _with_feedback(group, some, [_kept(request, next(verdicts)) for request in requests])
         for group, some, requests in zip(groups, orders, shown, strict=True)
     ]
+
+
+def _well_made(verdict: Verdict) -> bool:
+    """Whether a verdict, which may be of the user's own code, holds numbers and texts."""
+    sequences = isinstance(verdict.ranks, Sequence) and isinstance(verdict.critiques, Sequence)
+    return (
+        sequences
+        and all(isinstance(rank, int | float) for rank in verdict.ranks)
+        and all(isinstance(text, str) for text in verdict.critiques)
+    )
 
 
 def usable(verdict: Verdict | None, size: int) -> bool:
@@ -124,7 +137,7 @@ def _keys(group: Group, permutations: int, seed: int) -> list[int]:
     if len(group.candidates) < 2:
         return []
     dialogue = group.pivot.dialogue
-    return [derive_seed(seed, dialogue.scenario.id, len(dialogue.turns), p) for p in range(permutations)]
+    return [derive_seed(seed, "order", dialogue.scenario.id, len(dialogue.turns), p) for p in range(permutations)]
 
 
 def _order(group: Group, key: int) -> tuple[int, ...]:

@@ -215,11 +215,11 @@ class Journal:
             )
 
     def renew(self, db: sqlite3.Connection, seconds: float) -> None:
-        """Extend this process's claims by ``seconds``, twice a minute at most."""
+        """Let this process's claims last ``seconds`` from now at least; twice a minute at most."""
         if time.monotonic() - self._renewed > _RENEW:
             self._renewed = time.monotonic()
             db.execute(
-                "UPDATE answers SET expires = ? WHERE owner = ? AND state = 'claimed'",
+                "UPDATE answers SET expires = max(expires, ?) WHERE owner = ? AND state = 'claimed'",
                 (time.time() + seconds, self.owner),
             )
 

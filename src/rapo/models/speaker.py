@@ -33,12 +33,14 @@ class PolicySpeaker:
     memory: Memory | None = None
 
     def reply(self, dialogues: Sequence[Dialogue], seeds: Sequence[int]) -> list[str | None]:
-        """One reply per dialogue; None where what was said has grown too long for the policy's context.
+        """One reply per dialogue; None where what was said is too long for the policy's context.
 
         Raises:
-            ModelError: an opening alone is too long for it.
+            ModelError: these are openings, and every one is too long for it.
         """
-        fits = [not dialogue.turns or self.fits(dialogue.messages) for dialogue in dialogues]
+        fits = [self.fits(dialogue.messages) for dialogue in dialogues]
+        if not any(fits) and not any(dialogue.turns for dialogue in dialogues):
+            fits = [True] * len(fits)  # the sampler says what is wrong
         fitting = [(dialogue, [seed]) for dialogue, seed, fit in zip(dialogues, seeds, fits, strict=True) if fit]
         replies = iter(self.sample([dialogue for dialogue, _ in fitting], [some for _, some in fitting]))
         return [next(replies)[0].text if fit else None for fit in fits]

@@ -157,7 +157,7 @@ class Gradient:
             raise RunError(
                 "the gradient is not finite, so the weights were left alone",
                 got=f"norm {float(norm)}",
-                fix="lower update.lr, or use run.dtype=float32, and resume from the last checkpoint",
+                fix="start another run from the last checkpoint (policy.path) with a lower update.lr or in float32",
             )
         optimizer.step()
         term = {name: "micro" if name == "divergence" else "macro" for name in self._sums}
