@@ -189,10 +189,18 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a line to what is there, which may end in a line that was cut off."""
+    """Add a line, floats to five digits, to what is there, which may end in a line that was cut off."""
     cut = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
     with path.open("a", encoding="utf-8") as file:
-        file.write("\n" * cut + json.dumps(row, allow_nan=False) + "\n")
+        file.write("\n" * cut + json.dumps(_rounded(row), allow_nan=False) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def work_through(jobs: Sequence[Job], starts: Mapping[str, str], path: Path, workers: int) -> int:

@@ -18,9 +18,11 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.nn import Dropout
+from torch.nn import Dropout, SiLU
+from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
+from transformers.activations import SiLUActivation
 
 from rapo.models.products import Project, apply
 
@@ -98,8 +100,8 @@ def _layer(
     seen = attend(query.to(value.dtype), key.to(value.dtype), value)
     hidden_TE = hidden_TE + project(block.o_proj, seen.flatten(1))
     mlp, normed_TE = layer.mlp, _norm(layer.post_attention_layernorm, hidden_TE)
-    gated_TE = mlp.act_fn(project(mlp.gate_proj, normed_TE)) * project(mlp.up_proj, normed_TE)
-    return hidden_TE + project(mlp.down_proj, gated_TE)
+    gated = _gated(mlp.act_fn, project(mlp.gate_proj, normed_TE), project(mlp.up_proj, normed_TE))
+    return hidden_TE + project(mlp.down_proj, gated)
 
 
 def _heads(block: Any, which: str, project: Project, normed_TE: Tensor) -> Tensor:
@@ -142,6 +144,27 @@ class _RMSNorm(torch.autograd.Function):
         projection = (product @ weight.float() / product.shape[-1])[..., None]
         by_states = gradient.mul(weight).addcmul_(normed, projection, value=-1).mul_(scale)
         return by_states.to(states.dtype), by_weight, None
+
+
+def _gated(act: Any, gate: Tensor, up: Tensor) -> Tensor:
+    if not (torch.is_grad_enabled() and isinstance(act, SiLU | SiLUActivation)):
+        return cast(Tensor, act(gate) * up)
+    return cast(Tensor, cast(Any, _SwiGLU).apply(gate, up))
+
+
+class _SwiGLU(torch.autograd.Function):
+    """silu(gate) up, with a backward that computes silu again instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        by_up = silu(gate).mul_(gradients[0])
+        return torch.ops.aten.silu_backward(gradients[0] * up, gate), by_up
 
 
 def _signed(sin_TD: Tensor) -> Tensor:
