@@ -25,7 +25,7 @@ class Arm:
     trains: bool = True
 
 
-# Setbacks, which serve RAPO, can spoil GRPO: the rival has the turns that served it better.
+# Setbacks serve RAPO and not GRPO: the rival has the turns that served it better.
 GRPO = ("update.micro=0", "teacher.replay=0", "select.by=change")
 MAIN: Mapping[str, Arm] = {
     "SFT": Arm(trains=False),
