@@ -82,7 +82,7 @@ def give_feedback(
         raise ConfigError(
             "the judge (judge.kind) does not give a verdict per request",
             got=f"{len(given)} answers to {len(asked)} requests" + (f", some a {min(kinds)}" if kinds else ""),
-            expected="for each a Verdict of numbers and texts, None where there is none",
+            expected="a Verdict for each, of numbers and texts, None where there is none",
         )
     verdicts = iter(given)
     return [
