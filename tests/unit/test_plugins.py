@@ -205,7 +205,7 @@ def test_right_ones_pass():
 
 VERDICT = Verdict((1.0, 2.0), ("Good.", "Say more."))
 VERDICTS = {
-    "too few": ([VERDICT], "got 1 answers to 2 requests; expected a Verdict for each, of numbers and texts, None where there is none"),
+    "too few": ([VERDICT], "got 1 answers to 2 requests; expected a Verdict for each, of numbers and texts, None"),
     "too many": ([VERDICT] * 3, "got 3 answers to 2 requests; expected"),
     "not a verdict": ([VERDICT, (1, 2)], "got 2 answers to 2 requests, some a tuple; expected a Verdict for each"),
 }
