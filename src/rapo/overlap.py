@@ -74,26 +74,21 @@ class Overlap:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
         self._here: list[_Here[Any, Any]] = []
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pools: list[ThreadPoolExecutor] = []
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._error: BaseException | None = None
 
-    def desk(
-        self, phase: str, answer: Callable[[Sequence[Q]], Sequence[A]], threads: int, *, pool: str | None = None
-    ) -> Desk[Q, A]:
+    def desk(self, phase: str, answer: Callable[[Sequence[Q]], Sequence[A]], threads: int) -> Desk[Q, A]:
         """A place to ask ``answer``, a function from questions to as many answers.
 
         Args:
             phase: what the time is booked on where this thread has to ask.
             answer: asked question by question, first come first served, in ``threads`` threads; with 0 by this thread
                 once no work can go on, all questions at once.
-            pool: desks that name the same one share its threads; None: no other desk's.
         """
         if threads:
-            name = pool or f"{phase} {len(self._pools)}"
-            if name not in self._pools:
-                self._pools[name] = ThreadPoolExecutor(threads, thread_name_prefix=name)
-            return _InThreads(self, answer, self._pools[name])
+            self._pools.append(ThreadPoolExecutor(threads, thread_name_prefix=phase))
+            return _InThreads(self, answer, self._pools[-1])
         self._here.append(desk := _Here(self, phase, answer))
         return desk
 
@@ -156,7 +151,7 @@ class Overlap:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if error is not None:
             self.fail(error)
-        for pool in self._pools.values():
+        for pool in self._pools:
             pool.shutdown(wait=kind is None or issubclass(kind, Exception))
 
 

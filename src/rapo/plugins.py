@@ -10,6 +10,7 @@ import importlib
 import inspect
 import math
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -113,6 +114,8 @@ class _Users:
 
     def __init__(self, users: UserSimulator, label: str) -> None:
         self._users, self._label, self.concurrency = users, label, _threads(users, label)
+        # Phases of a step ask at the same time, each in so many threads.
+        self._free = threading.BoundedSemaphore(self.concurrency or 1)
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         found = _run(self._label, lambda: list(self._users.scenarios(count, seed)))
@@ -133,7 +136,8 @@ class _Users:
         return found
 
     def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
-        found = _run(self._label, lambda: list(self._users.react(requests)))
+        with self._free:
+            found = _run(self._label, lambda: list(self._users.react(requests)))
         if len(found) != len(requests):
             what = f"{self._label} gives too few or many reactions"
             raise ConfigError(what, got=len(found), expected=f"{len(requests)}, None where there is none")

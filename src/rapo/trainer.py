@@ -101,9 +101,7 @@ class Trainer:
         c, seed, clock = self.config, derive_seed(self.config.run.seed, "step", number), Clock(on_phase)
         users = {phase: CountingUsers(self.users) for phase in ("play", "branch", "correct")}
         with Overlap(clock) as overlap:
-            echoes = {
-                phase: overlap.desk(phase, some.react, some.concurrency, pool="users") for phase, some in users.items()
-            }
+            echoes = {phase: overlap.desk(phase, some.react, some.concurrency) for phase, some in users.items()}
             judge = overlap.desk("judge", partial(self._judge, seed), concurrency(self.judge))
             with clock.phase("play"):
                 dialogues, memory, skipped = self._play(overlap, echoes["play"], seed)

@@ -22,7 +22,7 @@ from rapo.models.policy import Policy
 from rapo.models.scratch import new_policy
 from rapo.seeds import derive_seed
 from rapo.trainer import Step, Trainer
-from rapo.types import EchoRequest, Message, Reaction, Scenario
+from rapo.types import Message, Scenario
 
 TEXTS = ["I feel so alone since my friend moved away .", "Who could you call when the evening feels long ?"] * 20
 
@@ -125,30 +125,6 @@ def test_a_scenario_without_room_for_a_reply_is_a_talk_cut_short_and_no_end_of_t
     assert step.dialogues[-1].scenario.id.startswith("s0") and step.metrics["cut_short"] == 1 / 5
     with pytest.raises(ModelError, match="does not fit"):
         trainer(Model(), config(policy={"max_tokens": 250})).step(1)  # as for all of them
-
-
-def test_users_are_never_asked_by_more_threads_than_they_allow() -> None:
-    lock, under_way, most = threading.Lock(), 0, 0
-
-    class Shy(LLMUser):
-        concurrency = 1
-
-        def react(self, requests: Sequence[EchoRequest]) -> list[Reaction | None]:
-            nonlocal under_way, most
-            with lock:
-                under_way += 1
-                most = max(most, under_way)
-            time.sleep(0.002)
-            found = super().react(requests)
-            with lock:
-                under_way -= 1
-            return found
-
-    model = Model()
-    made = trainer(model, config())
-    made.users = Shy([Scenario(f"s{i}", "", (Message("user", "I feel so alone ."),), 5.0) for i in range(5)], [model])
-    step = made.step(1)
-    assert most == 1 and any(group.corrections for group in step.groups)
 
 
 def seeds_of(step: Step) -> dict[str, list[list[int]]]:
