@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,29 @@ def test_how_many_threads_may_ask_it_is_its_own_word(make: Callable[..., Any], k
     for wrong in ("many", -1, 2.0):
         told = f"{key}={wide}: its concurrency is no number of threads; got {wrong}; expected 0 or more"
         assert message(lambda wrong=wrong: make(wide, {"concurrency": wrong})).startswith(told)  # type: ignore[misc]
+
+
+class Busy(Given):
+    """Counts who asks at the same time."""
+
+    concurrency = 2
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def react(self, requests: Any) -> Any:
+        with Busy.lock:
+            Busy.under_way += 1
+            Busy.most = max(Busy.most, Busy.under_way)
+        time.sleep(0.02)
+        with Busy.lock:
+            Busy.under_way -= 1
+        return [None for _ in requests]
+
+
+def test_phases_that_ask_together_are_no_more_threads_than_it_allows():
+    users = plugins.users(f"{__name__}:Busy", {})
+    with ThreadPoolExecutor(6) as phases:  # three desks of two threads each, as in a step
+        assert list(phases.map(users.react, [[]] * 12)) == [[]] * 12
+    assert Busy.most == 2
 
 
 def test_an_attribute_error_at_import_is_told(own):
