@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rapo.data import chatlog, esconv, sage, scenarios, sotopia
+from rapo.data import chatlog, esconv, sage, scenarios, sotopia, sotopia_cast
 from rapo.data.conversation import Conversation, Domain, Loaded, Opened, Piece, Problem, RowError
 from rapo.data.rows import Row, json_rows, read_text
 from rapo.data.tables import is_table, table_rows
@@ -123,7 +123,7 @@ def load_sotopia(paths: Sequence[str | Path], only: Sequence[str] = ()) -> list[
             must not depend on what happens to be broken.
     """
     found = [one for one in load_files(paths) if isinstance(one, LoadedFile)]
-    pieces = sotopia.spread(piece for one in found for piece in one.loaded.pieces)
+    pieces = sotopia_cast.spread(piece for one in found for piece in one.loaded.pieces)
     wanted = only or id_lists(paths)
     sides, problems = zip(*(_joined(pieces, wanted, side) for side in (0, 1)), strict=True)
     if broken := [*chain.from_iterable(one.loaded.problems for one in found), *problems[0]]:
@@ -211,7 +211,7 @@ def join_files(files: Sequence[LoadedFile | Unknown], wanted: Sequence[str] = ()
 
 def _joined(pieces: Iterable[Piece], wanted: Sequence[str], side: int = 0) -> tuple[list[Opened], list[Problem]]:
     try:
-        return sotopia.join(pieces, wanted, side)
+        return sotopia_cast.join(pieces, wanted, side)
     except RowError as error:
         raise DataError(str(error), fix="give the folder that holds env_id_lists.json") from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
-from rapo.data import sotopia
+from rapo.data import sotopia, sotopia_cast
 from rapo.data.conversation import Conversation, Loaded, Piece, Problem, RowError
 from rapo.data.formats import LoadedFile, Unknown, id_lists, load_files
 from rapo.errors import DataError
@@ -128,10 +128,11 @@ def describe(paths: Sequence[str | Path]) -> list[FileSummary]:
 def _with_pieces(found: Sequence[FileSummary], pieces: Sequence[Piece], wanted: Sequence[str]) -> list[FileSummary]:
     """The summaries, those of files with pieces saying what the pieces of all files make together."""
     try:
-        opened, problems = sotopia.join(pieces, wanted)
+        opened, problems = sotopia_cast.join(pieces, wanted)
     except RowError as error:
         raise DataError(str(error), fix="give the folder that holds env_id_lists.json") from None
-    lists = ", ".join(f"{len(sotopia.join(pieces, [name])[0]):,} in {name}" for name in sotopia.list_names(pieces))
+    names = sotopia_cast.list_names(pieces)
+    lists = ", ".join(f"{len(sotopia_cast.join(pieces, [name])[0]):,} in {name}" for name in names)
     note = f"{len(opened):,} scenarios{f' ({lists})' if lists else ''}"
     owners = {piece.source.rpartition(":")[0] for piece in pieces}
     result = []
