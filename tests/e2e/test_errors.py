@@ -73,6 +73,12 @@ def test_a_recipe_that_is_not_there(tmp_path):
     assert f"config file {tmp_path}/no.yaml cannot be read" in one_line(run_rapo("train", tmp_path / "no.yaml"))
 
 
+@pytest.mark.parametrize("command", [["data"], ["screen"], ["check"], ["eval"], ["view"]])
+def test_a_name_that_no_file_can_have(command):
+    name = "a" * 300
+    assert one_line(run_rapo(*command, name)).count(name) == 1
+
+
 def test_a_recipe_that_is_not_yaml(tmp_path):
     recipe = write(tmp_path / "a.yaml", "run: {dir: x\ntrain: 3\n")
     assert f"line 2 of {recipe} is not valid YAML" in one_line(run_rapo("train", recipe))

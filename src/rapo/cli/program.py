@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -33,14 +34,23 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+def _fail(line: str) -> NoReturn:
+    typer.echo("".join(c if c.isprintable() else "?" for c in f"rapo: {line}"), err=True)
+    sys.exit(2)
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except RapoError as error:
-        typer.echo("".join(c if c.isprintable() else "?" for c in f"rapo: {error}"), err=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        # Of a file that somebody named, or of the disk; what has neither, a closed pipe say, is not told here.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(": ".join(str(part) for part in (error.strerror, error.filename) if part))
     except KeyboardInterrupt as error:
         typer.echo("\nrapo: stopped; what was finished is on disk (rapo resume goes on with a training run)", err=True)
         sys.exit(143 if isinstance(error, _Terminated) else 130)
