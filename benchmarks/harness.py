@@ -238,6 +238,7 @@ def alternate(
         workers = {name: start(name) for name in names}
         try:
             for number in range(warmup + runs):
+                print(f"{', '.join(names)}: step {number + 1} of {warmup + runs}", file=sys.stderr, flush=True)
                 for name in names:
                     _turn(workers[name], outcomes[name], "step" if number else first, number < warmup)
         finally:
