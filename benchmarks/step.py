@@ -39,8 +39,6 @@ Rivals, at their best settings; time counts against the fastest of a kind, memor
                      happens; its prompt is context and feedback, without the failed reply that ours reads
   trl-sdpo-split     one row per pass
   trl-sdpo-full      with our objective: forward KL over the whole vocabulary
-  trl-sdpo-alike     and with as many tokens of feedback as our teacher reads of failed reply and critique: the work of
-                     rapo-own
   ...-checkpointing  with gradient checkpointing
 
 Times are taken with a C library that keeps freed memory, which halves the time of trl-grpo and changes ours little;
@@ -68,7 +66,7 @@ GRPO = (
     *("trl-grpo", "trl-grpo-split", "trl-grpo-compact", "trl-grpo-compact-split"),
     *("trl-grpo-checkpointing", "trl-grpo-static", "trl-grpo-continuous"),
 )
-SDPO = ("trl-sdpo", "trl-sdpo-split", "trl-sdpo-full", "trl-sdpo-alike", "trl-sdpo-checkpointing")
+SDPO = ("trl-sdpo", "trl-sdpo-split", "trl-sdpo-full", "trl-sdpo-checkpointing")
 RIVALS = {"rapo-grpo": ("rapo-grpo-plain", *GRPO), "rapo-own": SDPO, "rapo-corrections": SDPO}
 EVERYBODY = (*RIVALS, "rapo-grpo-plain", *GRPO, *SDPO)
 USUAL = (*RIVALS, *GRPO[:4], *SDPO[:2])

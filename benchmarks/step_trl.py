@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,12 +103,6 @@ def _sdpo(point: Point, folder: Path, **settings: Any) -> Trainer:
     return SDPOTrainer(args=SDPOConfig(**(_common(point, folder) | hybrid | settings)), **_parts(point, folder))
 
 
-def _alike(point: Point, folder: Path) -> Trainer:
-    # The dataset is there before any reply: words of a reply's length stand for the failed one that our teacher reads.
-    longer = replace(point, feedback=point.feedback + point.reply)
-    return _sdpo(longer, folder, distillation_mode="full_logits", distillation_alpha=0.0)
-
-
 def _split(make: Callable[..., Trainer], point: Point, folder: Path) -> Trainer:
     """Fewer rows per forward and backward pass, and as many passes as that takes."""
     passes = point.groups * point.group // point.rival_rows
@@ -169,6 +162,5 @@ CONTENDERS: dict[str, Callable[[Point, Path], Trainer]] = {
     "trl-sdpo": _sdpo,
     "trl-sdpo-split": partial(_split, _sdpo),
     "trl-sdpo-full": partial(_sdpo, distillation_mode="full_logits", distillation_alpha=0.0),
-    "trl-sdpo-alike": _alike,
     "trl-sdpo-checkpointing": partial(_sdpo, gradient_checkpointing=True),
 }
