@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from rapo.config import RunConfig
 from rapo.models.policy import Policy
@@ -11,7 +12,7 @@ from rapo.optimize.advantage import group_advantage, rank_rewards
 from rapo.optimize.lessons import RankedReply, TaughtReply, TrainingGroup, count
 from rapo.optimize.optimizer import Optimizer
 from rapo.optimize.render import Example
-from rapo.optimize.update import Gradient, Hybrid, UpdateResult, kl_to
+from rapo.optimize.update import Gradient, Hybrid, UpdateResult, kl_to, update
 from rapo.teacher import Corrected, Teacher
 from rapo.types import Group
 
@@ -60,6 +61,7 @@ class Learning:
         self.lessons: list[Lesson] = []
         self._config, self._numbers, self._teacher = config, numbers, teacher
         self._policy, self._start = policy, start
+        self._reference = start if numbers.kl > 0 else None
         self._groups: list[TrainingGroup] = []
         self._gradient: Gradient | None = None
 
@@ -70,7 +72,7 @@ class Learning:
             corrected: the next ones in order.
             whole: these are all. Only then are the tokens of both terms known at once, which saves a pass.
         """
-        # What the teacher said is as large as the vocabulary: it is let go when it has been learnt.
+        # What the teacher said is as large as the vocabulary: it is let go when it has been learnt for the last time.
         taught = [self._taught(each) for each in corrected]
         lessons = [self._lesson(each.group, tuple(some)) for each, some in zip(corrected, taught, strict=True)]
         groups = [
@@ -86,28 +88,45 @@ class Learning:
                 self._numbers,
                 tokens=count(map(self._numbers.moving, groups)) if whole else None,
                 teacher=self._teacher.policy,
-                reference=self._start if self._numbers.kl > 0 else None,
+                reference=self._reference,
             )
         self._gradient.add(groups)
-        self._groups += [replace(group, taught=()) for group in groups]
+        again = self._config.update.iterations > 1
+        self._groups += groups if again else [replace(group, taught=()) for group in groups]
         self.lessons += lessons
 
     def apply(self, optimizer: Optimizer, replay: Sequence[Example]) -> tuple[dict[str, float], Divergences]:
-        """Take the step.
+        """Take the step, and ``update.iterations`` less one more on the same groups.
+
+        The clipping of the rank term is what holds those back: the replies were sampled from the weights before the
+        first one (PPO, arXiv 1707.06347; mu of arXiv 2402.03300, algorithm 1).
 
         Returns:
-            Metrics of the update, and the divergences (nats) at each token of what was learnt along, by lesson and
-            place; None at a place that was not learnt from.
+            Metrics, means over the iterations, and the divergences (nats) before the first at each token of what was
+            learnt along, by lesson and place; None at a place that was not learnt from.
 
         Raises:
-            RunError: the gradient is not finite; the weights are as they were.
+            RunError: the gradient is not finite; the weights are as they were before that iteration.
         """
         result = self._gradient.apply(optimizer, replay) if self._gradient else UpdateResult()
-        result.metrics["kl_to_start"] = kl_to(self._start, self._policy, self._groups[:KL_GROUPS])
-        found = iter(result.divergences)
-        return result.metrics, [
-            lesson.divergences(next(found) if lesson.group.feedback is not None else ()) for lesson in self.lessons
+        found = [result.metrics] + [self._again(optimizer, replay) for _ in range(self._config.update.iterations - 1)]
+        metrics = {name: fmean(each[name] for each in found) for name in result.metrics}
+        metrics["kl_to_start"] = kl_to(self._start, self._policy, self._groups[:KL_GROUPS])
+        gaps = iter(result.divergences)
+        return metrics, [
+            lesson.divergences(next(gaps) if lesson.group.feedback is not None else ()) for lesson in self.lessons
         ]
+
+    def _again(self, optimizer: Optimizer, replay: Sequence[Example]) -> dict[str, float]:
+        return update(
+            self._policy,
+            optimizer,
+            self._groups,
+            self._numbers,
+            teacher=self._teacher.policy,
+            reference=self._reference,
+            replay=replay,
+        ).metrics
 
     def _taught(self, corrected: Corrected) -> dict[int, TaughtReply]:
         """What the verbal term runs along, by place."""

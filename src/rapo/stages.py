@@ -188,9 +188,10 @@ class _Saver:
     done: int
     scores: list[float]
     saved: bool = True
+    taken: int = 0
 
     def after(self, step: Step, last: bool) -> None:
-        self.done, self.saved = step.number, False
+        self.done, self.saved, self.taken = step.number, False, self.trainer.optimizer.taken
         self.scores.append(step.metrics["state_change"])
         regular = step.number % self.trainer.config.train.save_every == 0
         if regular:
@@ -202,11 +203,11 @@ class _Saver:
 
     @contextmanager
     def on_stop(self) -> Iterator[None]:
-        """Keep the steps done when the next one cannot be: it has learnt nothing yet."""
+        """Keep the steps done when the next one cannot be, unless it has learnt a part."""
         try:
             yield
         except RapoError:
-            if not self.saved:
+            if not self.saved and self.trainer.optimizer.taken == self.taken:
                 self._save()
             raise
 

@@ -254,6 +254,7 @@ class Update(Section):
     kl: Weight = Field(default=0.0, description="weight of the KL divergence to the start policy")
     tokens_per_forward: Count = Field(default=8192, description="tokens per forward pass: memory, never the result")
     grad_clip: Positive = Field(default=1.0, description="largest gradient norm")
+    iterations: Count = Field(default=1, description="optimizer steps on the groups of a step; more cost no calls")
 
 
 class Teacher(Section):

@@ -23,6 +23,9 @@ class Optimizer:
         policy: whose weights are trained.
         lr: peak learning rate of AdamW.
         muon_lr: peak learning rate of Muon; None trains everything with AdamW.
+
+    Attributes:
+        taken: steps taken since it was made.
     """
 
     def __init__(self, policy: Policy, *, lr: float, muon_lr: float | None = None) -> None:
@@ -33,6 +36,7 @@ class Optimizer:
         ]
         if muon_lr is not None:
             self.parts.append(Muon(matrices, lr=muon_lr))
+        self.taken = 0
         self._peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def state(self) -> dict[str, dict[str, Any]]:
@@ -51,6 +55,7 @@ class Optimizer:
                 group["lr"] = peak * scale
             part.step()
             part.zero_grad(set_to_none=True)
+        self.taken += 1
 
 
 def _matrices(model: nn.Module) -> list[nn.Parameter]:
