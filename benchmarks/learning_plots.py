@@ -93,8 +93,13 @@ def _sweeps(world: World) -> Figure:
     def less(arm: str, population: str) -> Interval:
         return world.against(arm, "RAPO", population).difference
 
-    figure = _dots(world, _swept(world), less, f"{UNITS[world.name]}, less RAPO")
+    arms = _swept(world)
+    figure = _dots(world, arms, less, f"{UNITS[world.name]}, less RAPO")
     figure.axes[0].axvline(0, color=GREY, linewidth=0.8)
+    # The interval of two seeds may be wider than all that is found together: it runs off the plot.
+    means = [0.0, *(less(arm, population).mean for arm in arms for population in (HOME, AWAY))]
+    margin = (max(means) - min(means)) / 3
+    figure.axes[0].set_xlim(min(means) - margin, max(means) + margin)
     return figure
 
 
