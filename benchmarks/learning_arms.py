@@ -55,7 +55,7 @@ SWEEPS: Mapping[str, Mapping[str, Arm]] = {
         for words, changes in {"replay": (), "no replay": ("teacher.replay=0",)}.items()
         if (kind, words) != ("ema", "replay")
     },
-    "iterations": {f"iterations {x}": Arm((f"update.iterations={x}",)) for x in ("2", "4")},
+    "iterations": {f"iterations {x}": Arm((f"train.iterations={x}",)) for x in ("2", "4")},
     "divergence": {f"divergence {x}": Arm((f"update.divergence={x}",)) for x in ("reverse_kl", "jsd")},
     "critiques": {f"critiques {x}": Arm(critiques=x) for x in ("vague", "shuffled", "none")},
     "KL": {"RAPO, KL 0.1": Arm(("update.kl=0.1",))},
@@ -69,7 +69,7 @@ SWEEPS: Mapping[str, Mapping[str, Arm]] = {
         "GRPO, KL 0.1, lr 3e-4": Arm((*GRPO, "update.kl=0.1", "update.lr=3e-4")),
         "GRPO, KL 0.3, lr 3e-4": Arm((*GRPO, "update.kl=0.3", "update.lr=3e-4")),
         "GRPO, G 4": Arm((*GRPO, "branch.candidates=4")),
-        "GRPO, iterations 2": Arm((*GRPO, "update.iterations=2")),
+        "GRPO, iterations 2": Arm((*GRPO, "train.iterations=2")),
         "GRPO, share 1": Arm((*GRPO, "select.share=1", "select.per_dialogue=3")),
         "GRPO, setbacks": Arm((*GRPO, "select.by=setback")),
         "GRPO, setbacks, KL 0.3": Arm((*GRPO, "select.by=setback", "update.kl=0.3")),

@@ -91,12 +91,12 @@ class Learning:
                 reference=self._reference,
             )
         self._gradient.add(groups)
-        again = self._config.update.iterations > 1
+        again = self._config.train.iterations > 1
         self._groups += groups if again else [replace(group, taught=()) for group in groups]
         self.lessons += lessons
 
     def apply(self, optimizer: Optimizer, replay: Sequence[Example]) -> tuple[dict[str, float], Divergences]:
-        """Take the step, and ``update.iterations`` less one more on the same groups.
+        """Take the step, and ``train.iterations`` less one more on the same groups.
 
         The clipping of the rank term is what holds those back: the replies were sampled from the weights before the
         first one (PPO, arXiv 1707.06347; mu of arXiv 2402.03300, algorithm 1).
@@ -109,7 +109,7 @@ class Learning:
             RunError: the gradient is not finite; the weights are as they were before that iteration.
         """
         result = self._gradient.apply(optimizer, replay) if self._gradient else UpdateResult()
-        found = [result.metrics] + [self._again(optimizer, replay) for _ in range(self._config.update.iterations - 1)]
+        found = [result.metrics] + [self._again(optimizer, replay) for _ in range(self._config.train.iterations - 1)]
         metrics = {name: fmean(each[name] for each in found) for name in result.metrics}
         metrics["kl_to_start"] = kl_to(self._start, self._policy, self._groups[:KL_GROUPS])
         gaps = iter(result.divergences)

@@ -1,4 +1,4 @@
-"""``update.iterations``: further optimizer steps on the groups of a step are updates like any other."""
+"""``train.iterations``: further optimizer steps on the groups of a step are updates like any other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class World:
         ]
 
 
-def trainer(**changes: Any) -> Trainer:
+def trainer(*, iterations: int = 1, along: str = "corrections") -> Trainer:
     shape = {
         "policy": {"max_tokens": 8, "max_context": 256, "system_prompt": None},
         "play": {"dialogues": 3, "turns": 2},
@@ -49,7 +49,8 @@ def trainer(**changes: Any) -> Trainer:
         "select": {"share": 0.7},
         "correct": {"verify": 0.0, "below": 1.0},
         "teacher": {"replay": 0},
-        "update": {"lr": 0.01, **changes},
+        "update": {"lr": 0.01, "along": along},
+        "train": {"iterations": iterations},
     }
     policy = new_policy(TEXTS, vocab_size=320, hidden=32, layers=1, heads=2, max_context=256, seed=3)
     return Trainer(RunConfig.model_validate(shape), policy, start=policy.clone(), users=World(), judge=World())

@@ -254,7 +254,6 @@ class Update(Section):
     kl: Weight = Field(default=0.0, description="weight of the KL divergence to the start policy")
     tokens_per_forward: Count = Field(default=8192, description="tokens per forward pass: memory, never the result")
     grad_clip: Positive = Field(default=1.0, description="largest gradient norm")
-    iterations: Count = Field(default=1, description="optimizer steps on the groups of a step; more cost no calls")
 
 
 class Teacher(Section):
@@ -270,6 +269,7 @@ class Train(Section):
     """How long to train and when to save."""
 
     steps: Count = Field(default=40, description="training steps")
+    iterations: Count = Field(default=1, description="optimizer steps on the groups of a step; more cost no calls")
     save_every: Count = Field(default=10, description="steps between checkpoints")
     keep: Count = Field(default=2, description="newest checkpoints kept, besides the best")
     max_minutes: Positive | None = Field(default=None, description="stop and save after this time; null never stops")
