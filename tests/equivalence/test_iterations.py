@@ -25,7 +25,7 @@ TEXTS = ["I feel so alone since my friend moved away .", "Who could you call whe
 
 
 class World:
-    """Users whom a reply of an even length pleases, and a judge who says so."""
+    """Users whom a reply of an odd length pleases, and a judge who says so."""
 
     def scenarios(self, count: int, seed: int) -> list[Scenario]:
         return [Scenario(f"s{i}", "", (Message("user", "I feel so alone ."),), 5.0) for i in range(count)]
